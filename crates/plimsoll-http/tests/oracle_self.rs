@@ -37,7 +37,7 @@ fn chunked(body: &str) -> String {
 }
 
 fn pairs(fields: &Fields) -> Vec<(&str, &str)> {
-    let text = |bytes| std::str::from_utf8(bytes).unwrap();
+    let text = |bytes| std::str::from_utf8(bytes).expect("the tests write text");
     fields
         .0
         .iter()

@@ -1,1 +1,37 @@
-//! placeholder
+//! The data plane: clients in, servers out, and everything between a request's head and its log line.
+//!
+//! ```text
+//! client ─ listener ─ downstream ─▶ exchange ─▶ attempt ─▶ pool / connect ─▶ server
+//!                                     │ response, tunnel      (bytes move in pump)
+//!                              snapshot, access_log
+//! ```
+//! It owns sockets, time and tasks; it asks `plimsoll-traffic` which route, which server and whether to try again, and
+//! `plimsoll-http` what bytes mean. It reads no configuration files and knows of no admin API. `exchange` is the file to
+//! read first.
+
+mod access_log;
+mod attempt;
+mod buffer;
+mod clock;
+mod connect;
+mod deadline;
+mod downstream;
+mod error;
+mod exchange;
+mod forward;
+mod listener;
+mod log_writer;
+mod notice;
+mod pool;
+mod proxy;
+mod pump;
+mod reply;
+mod response;
+mod snapshot;
+mod stream;
+mod tunnel;
+mod worker;
+
+pub use notice::notice;
+pub use proxy::{Proxy, StartError};
+pub use snapshot::Snapshot;

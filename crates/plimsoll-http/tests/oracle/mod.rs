@@ -14,6 +14,8 @@
 mod body;
 mod head;
 
+use std::fmt;
+
 use head::{Length, Reader, StartLine};
 
 /// Sizes and choices, equal to the product's defaults.
@@ -94,8 +96,21 @@ enum Stop {
 }
 
 /// Field lines in order, names as spelled, values without the white space around them.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Fields(pub Vec<(Vec<u8>, Vec<u8>)>);
+
+impl fmt::Debug for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |bytes: &Vec<u8>| bytes.escape_ascii().to_string();
+        f.debug_list()
+            .entries(
+                self.0
+                    .iter()
+                    .map(|(name, value)| text(name) + ": " + &text(value)),
+            )
+            .finish()
+    }
+}
 
 impl Fields {
     /// The values of all lines with that name.

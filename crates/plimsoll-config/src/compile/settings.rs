@@ -1,0 +1,158 @@
+//! The tables that stand alone: timeouts, limits, HTTP, log, admin.
+//!
+//! Values come with their defaults filled in; where one was wrong, a zero stands in its place and nobody sees it.
+
+use std::num::NonZeroUsize;
+
+use ipnet::IpNet;
+
+use super::Compiler;
+use crate::address::{Fault, parse_bind, parse_network};
+use crate::model::{Admin, Http, Limits, Log, LogFormat, LogOutput, Timeouts, Underscores};
+use crate::node::Fields;
+use crate::pattern::is_token;
+use crate::problem::{Code, Problem};
+
+pub(super) fn workers(root: &Fields) -> Option<NonZeroUsize> {
+    NonZeroUsize::new(root.number("workers").map_or(0, to_usize))
+}
+
+pub(super) fn timeouts(root: &Fields) -> Timeouts {
+    let time = |name| {
+        root.table("timeout")
+            .and_then(|fields| fields.time(name))
+            .unwrap_or_default()
+    };
+    Timeouts {
+        header: time("header"),
+        body: time("body"),
+        keep_alive: time("keep_alive"),
+        connect: time("connect"),
+        first_byte: time("first_byte"),
+        idle: time("idle"),
+        tunnel: time("tunnel"),
+        pool_idle: time("pool_idle"),
+        drain: time("drain"),
+    }
+}
+
+pub(super) fn limits(root: &Fields) -> Limits {
+    let table = root.table("limits");
+    let number = |name| table.and_then(|fields| fields.number(name)).map_or(0, to_usize);
+    Limits {
+        target: number("target"),
+        header: number("header"),
+        fields: number("fields"),
+        requests_per_connection: table
+            .and_then(|fields| fields.count("requests_per_connection"))
+            .unwrap_or(0),
+        connection_age: table
+            .and_then(|fields| fields.time("connection_age"))
+            .unwrap_or_default(),
+        replay: number("replay"),
+        pool: number("pool"),
+    }
+}
+
+/// The vocabulary's bounds are far below what a `usize` holds.
+fn to_usize(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+impl Compiler<'_> {
+    pub(super) fn trusted(&mut self, root: &Fields) -> Vec<IpNet> {
+        for item in root.items("trusted").iter().filter_map(|item| item.text()) {
+            if parse_network(item.text).is_ok_and(|network| network.prefix_len() == 0) {
+                let problem = Problem::new(
+                    Code::Suspicious,
+                    item.at,
+                    format!("`{}` trusts every client", item.text),
+                );
+                let help = "anybody can then claim any address; name the networks of your own proxies";
+                self.report.warn(problem.help(help.to_owned()));
+            }
+        }
+        self.read_all(root.items("trusted"), parse_network)
+    }
+
+    pub(super) fn http(&mut self, root: &Fields) -> Http {
+        let table = root.table("http");
+        let underscores = table
+            .and_then(|fields| fields.text("underscores"))
+            .map(|written| written.text);
+        Http {
+            underscores: match underscores {
+                Some("drop") => Underscores::Drop,
+                Some("keep") => Underscores::Keep,
+                _ => Underscores::Refuse,
+            },
+            via: self.read(table.and_then(|fields| fields.text("via")), parse_pseudonym),
+        }
+    }
+
+    pub(super) fn log(&mut self, root: &Fields) -> Log {
+        let table = root.table("log");
+        let format = table
+            .and_then(|fields| fields.text("format"))
+            .map(|written| written.text);
+        Log {
+            format: match format {
+                Some("common") => LogFormat::Common,
+                Some("combined") => LogFormat::Combined,
+                Some("off") => LogFormat::Off,
+                _ => LogFormat::Json,
+            },
+            output: self
+                .read(table.and_then(|fields| fields.text("output")), parse_output)
+                .unwrap_or(LogOutput::Stdout),
+        }
+    }
+
+    pub(super) fn admin(&mut self, root: &Fields) -> Option<Admin> {
+        let written = root.table("admin")?.text("bind")?;
+        let bind = self.accept(parse_bind(written.text), written.at)?;
+        if !bind.ip().is_loopback() {
+            let message = format!(
+                "the admin address `{}` can be reached from other machines",
+                written.text
+            );
+            let problem = Problem::new(Code::NotSupported, written.at, message);
+            self.report.error(problem.help(format!(
+                "that would demand a token, which is not supported yet; write \"127.0.0.1:{}\"",
+                bind.port()
+            )));
+            return None;
+        }
+        Some(Admin { bind })
+    }
+}
+
+/// RFC 9110, 7.6.3: a pseudonym is a token.
+fn parse_pseudonym(text: &str) -> Result<String, Fault> {
+    if is_token(text) {
+        return Ok(text.to_owned());
+    }
+    Err(Fault::new(Code::BadValue, format!("`{text}` is not a pseudonym"))
+        .help("one word of letters, digits and `-._`: \"edge-1\""))
+}
+
+fn parse_output(text: &str) -> Result<LogOutput, Fault> {
+    match text {
+        "stdout" => Ok(LogOutput::Stdout),
+        "" => Err(Fault::new(Code::BadValue, "`output` is empty").help("write \"stdout\" or a path")),
+        "stderr" | "syslog" => Err(Fault::new(
+            Code::NotSupported,
+            format!("a log to {text} is not supported yet"),
+        )
+        .help(format!(
+            "write \"stdout\" or a path; a file of that name is \"./{text}\""
+        ))),
+        path if path.contains("://") || path.starts_with("syslog:") || path.contains('\0') => {
+            Err(Fault::new(Code::BadValue, format!("`{path}` is not a path"))
+                .help("write \"stdout\" or a path"))
+        }
+        path if path.ends_with('/') => Err(Fault::new(Code::BadValue, format!("`{path}` is a folder"))
+            .help(format!("write \"{path}access.log\""))),
+        path => Ok(LogOutput::File(path.into())),
+    }
+}

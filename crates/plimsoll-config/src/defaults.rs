@@ -1,0 +1,88 @@
+//! Every default and every bound, each with its reason.
+//!
+//! The vocabulary refers to these, so the reference, the schema and the effective configuration show the same values.
+//! Never computed from the machine: what depends on it (workers, descriptors) is left unset here.
+
+use std::time::Duration;
+
+const fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// A whole request head, first byte to last. A total, so that a client that trickles bytes cannot stretch it.
+pub const HEADER_TIMEOUT: Duration = seconds(10);
+/// Between bytes of a request body. No total: totals break large uploads.
+pub const BODY_TIMEOUT: Duration = seconds(30);
+/// An idle client connection: above the 60 s after which many clients and balancers in front close theirs.
+pub const KEEP_ALIVE: Duration = seconds(75);
+/// Connecting to a server: covers one retransmission of the SYN (1 s).
+pub const CONNECT: Duration = seconds(2);
+/// Until the server's head is complete; a slower answer is rarely still awaited.
+pub const FIRST_BYTE: Duration = seconds(30);
+/// Between bytes of a response, either side.
+pub const IDLE: Duration = seconds(60);
+/// A silent tunnel: WebSocket applications that ping do so far more often.
+pub const TUNNEL: Duration = seconds(3_600);
+/// An idle pooled connection: shorter than most servers' own keep-alive, so that they rarely close first.
+pub const POOL_IDLE: Duration = seconds(15);
+/// How long a graceful stop waits: what service managers allow before they kill.
+pub const DRAIN: Duration = seconds(30);
+
+/// A request target, then 414: what browsers and caches handle.
+pub const TARGET_SIZE: u64 = 8 << 10;
+/// A header section, then 431: room for large cookies, too little to fill memory with.
+pub const HEADER_SIZE: u64 = 32 << 10;
+/// Fields of a head, then 431: browsers send about 20.
+pub const FIELDS: u64 = 100;
+/// Requests on one client connection: lets balancers in front spread anew.
+pub const REQUESTS_PER_CONNECTION: u64 = 10_000;
+/// Age of a client connection: the same, for the slow ones.
+pub const CONNECTION_AGE: Duration = seconds(3_600);
+/// Bytes of a request body kept for a retry: most API calls fit, and 1,000 of them cost 64 MiB.
+pub const REPLAY: u64 = 64 << 10;
+/// Idle connections kept per server and worker: finite, and rarely reached.
+pub const POOL: u64 = 1_024;
+
+/// Requests in flight per server: finite, and above what most servers can do at once.
+pub const MAX_REQUESTS: u64 = 1_024;
+/// A server's share.
+pub const WEIGHT: u64 = 1;
+/// Two choices: near the best possible with little to know (`p2c`).
+pub const POLICY: &str = "p2c";
+/// What `hash` goes by unless told.
+pub const HASH_KEY: &str = "client_ip";
+/// Further tries after the first: with two, a request fails only if three servers fail it.
+pub const RETRIES: u64 = 2;
+/// Upgrades that pass unless told; `h2c` is never one of them.
+pub const UPGRADE: &[&str] = &["websocket"];
+/// Status of a `respond`.
+pub const RESPOND_STATUS: u64 = 200;
+/// Type of a `respond`'s body.
+pub const CONTENT_TYPE: &str = "text/plain; charset=utf-8";
+/// Permanent, and keeps the method.
+pub const REDIRECT_STATUS: u64 = 308;
+/// A `_` in a field name is how headers are smuggled past checks, since many servers read it as `-`.
+pub const UNDERSCORES: &str = "refuse";
+/// One JSON object a line.
+pub const LOG_FORMAT: &str = "json";
+/// Standard output: what containers and service managers collect.
+pub const LOG_OUTPUT: &str = "stdout";
+
+/// No time may be longer: a month is a typo or means "never", and never is not on offer.
+pub const LONGEST: Duration = seconds(30 * 24 * 3_600);
+/// Longest wait for a head and for a connection: beyond this, idle clients and dead servers hold resources.
+pub const LONGEST_HEADER: Duration = seconds(600);
+/// No time may be shorter, unless 0 has a meaning.
+pub const SHORTEST: Duration = Duration::from_millis(1);
+/// Greatest size of a head or target: they are held in memory whole.
+pub const LARGEST_HEAD: u64 = 1 << 20;
+/// Greatest replay buffer and `respond` body: likewise.
+pub const LARGEST_BUFFER: u64 = 16 << 20;
+/// Greatest count of connections or requests at once.
+pub const MOST: u64 = 1_000_000;
+/// Worker threads: more than any machine has cores.
+pub const MOST_WORKERS: u64 = 1_024;
+/// Further tries: more would multiply an outage.
+pub const MOST_RETRIES: u64 = 10;
+/// Greatest weight.
+pub const MOST_WEIGHT: u64 = 65_535;

@@ -1,0 +1,313 @@
+//! The checked configuration: what every other crate reads.
+//!
+//! Comes out of `compile`, which has already reported every problem, so a value of these types is always meaningful:
+//! names refer to things that exist, numbers are in range, times are positive. Nothing here knows TOML, files or sockets.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// One whole configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Worker threads; `None` means one per usable core.
+    pub workers: Option<NonZeroUsize>,
+    /// Peers whose `X-Forwarded-*` and `Forwarded` are believed and extended.
+    pub trusted: Vec<IpNet>,
+    /// At least one.
+    pub listeners: Vec<Listener>,
+    /// In the order of the file; names are unique.
+    pub backends: Vec<Backend>,
+    /// In the order of the file, which has no meaning: the most specific route wins.
+    pub routes: Vec<Route>,
+    /// Waiting times that no route overrides.
+    pub timeouts: Timeouts,
+    /// Sizes and counts that peers cannot exceed.
+    pub limits: Limits,
+    /// Choices about HTTP itself.
+    pub http: Http,
+    /// The access log.
+    pub log: Log,
+    /// The admin address, if there is one.
+    pub admin: Option<Admin>,
+}
+
+/// A TCP address that accepts clients.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listener {
+    /// Where to bind. `":8080"` means every address, IPv6 and IPv4 (`[::]:8080`, dual stack).
+    pub bind: SocketAddr,
+    /// Index into `Config::backends` that takes what no route matches; from `to`.
+    pub fallback: Option<usize>,
+    /// Connections at once; `None` means what the descriptor limit allows.
+    pub max_connections: Option<u32>,
+    /// Connections at once from one client address (an IPv6 client counts by its /64).
+    pub max_connections_per_client: Option<u32>,
+}
+
+/// A named group of servers that can serve the same requests.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Backend {
+    /// Unique. A listener's inline server list is named after its bind text, e.g. `listen :8080`.
+    pub name: String,
+    /// At least one.
+    pub servers: Vec<Server>,
+    /// How one is chosen.
+    pub balance: Balance,
+}
+
+/// One address in a backend.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Server {
+    /// The identity, unique in its backend; the address as written unless named. Hashing goes by this.
+    pub name: String,
+    /// Where it listens.
+    pub address: Address,
+    /// 0 to 65,535; 0 takes nothing new.
+    pub weight: u16,
+    /// Serves only when no other can.
+    pub backup: bool,
+    /// Requests in flight at once, over all workers; at least 1.
+    pub max_requests: u32,
+}
+
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// IPv4 or IPv6. `":8000"` means 127.0.0.1.
+    Socket(SocketAddr),
+    /// A host name, resolved once at start.
+    Name(String, u16),
+    /// `unix:/path`.
+    Unix(PathBuf),
+}
+
+/// A balancing policy with its parameters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Balance {
+    /// Power of two choices on requests in flight.
+    P2c,
+    /// Smooth weighted round robin.
+    RoundRobin,
+    /// Fewest requests in flight by weight.
+    LeastConn,
+    /// Weighted random.
+    Random,
+    /// Maglev by a key of the request.
+    Hash(HashKey),
+    /// The first server in the list that has room.
+    First,
+}
+
+/// What a hash goes by. A request without the key is placed by the client's address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HashKey {
+    /// The client's address (after trusted proxies).
+    ClientIp,
+    /// A header's value; the name is lower case.
+    Header(String),
+    /// A cookie's value.
+    Cookie(String),
+    /// The path without the query.
+    Path,
+    /// A query parameter's value.
+    Query(String),
+}
+
+/// Which requests go where.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Route {
+    /// For logs; made from host and path unless given, e.g. `api.example.com/v1/*`.
+    pub name: String,
+    /// What must match.
+    pub matcher: Matcher,
+    /// What then happens.
+    pub action: Action,
+    /// Overrides of `Config::timeouts`.
+    pub timeouts: RouteTimeouts,
+    /// Largest request body in bytes; `None` is no limit.
+    pub max_body: Option<u64>,
+    /// Further tries after the first, always at another server (default 2).
+    pub retries: u32,
+    /// Protocols that may be upgraded to, lower case (default `["websocket"]`).
+    pub upgrade: Vec<String>,
+}
+
+/// The conditions of a route; all must hold.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Matcher {
+    /// Host without port; `None` is any.
+    pub host: Option<HostMatch>,
+    /// Path; `None` is any.
+    pub path: Option<PathMatch>,
+    /// Methods as written (they are case-sensitive); empty is any.
+    pub methods: Vec<String>,
+    /// Header conditions, all of which must hold.
+    pub headers: Vec<HeaderMatch>,
+}
+
+/// A host condition; lower case.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum HostMatch {
+    /// `example.com`.
+    Exact(String),
+    /// `*.example.com`, kept as `example.com`: any name with one or more labels in front.
+    Wildcard(String),
+}
+
+/// A path condition.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum PathMatch {
+    /// `/v1/users`.
+    Exact(String),
+    /// `/v1/*`, kept as `/v1`: that path itself and everything below; `/*` is kept as the empty string.
+    Prefix(String),
+}
+
+/// A header condition.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct HeaderMatch {
+    /// Lower case.
+    pub name: String,
+    /// The exact value; `None` (written `"*"`) asks only that the header is there.
+    pub value: Option<String>,
+}
+
+/// What a route does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Proxy to backends (indices into `Config::backends`) by weight; at least one weight above 0.
+    Proxy(Vec<(usize, u32)>),
+    /// Answer by itself.
+    Respond {
+        /// 200 to 599.
+        status: u16,
+        /// The body, sent as it stands.
+        body: String,
+        /// `text/plain; charset=utf-8` unless given.
+        content_type: String,
+    },
+    /// Send the client elsewhere.
+    Redirect {
+        /// 301, 302, 303, 307 or 308 (default 308).
+        status: u16,
+        /// The `Location`; `{host}`, `{path}` (with leading slash) and `{query}` (with its `?`, or empty) are filled in.
+        location: String,
+    },
+}
+
+/// A route's own times; `None` takes the global one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RouteTimeouts {
+    /// Until the server's head is complete.
+    pub first_byte: Option<Duration>,
+    /// Between bytes of a body.
+    pub idle: Option<Duration>,
+    /// A tunnel without a byte in either direction.
+    pub tunnel: Option<Duration>,
+    /// The whole exchange, tunnels excepted; no limit unless set.
+    pub total: Option<Duration>,
+}
+
+/// Waiting times.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeouts {
+    /// A request's head, first byte to last, in all (10 s).
+    pub header: Duration,
+    /// Between bytes of a request body (30 s); after 10 s also at least 240 B/s on average.
+    pub body: Duration,
+    /// An idle client connection between requests (75 s).
+    pub keep_alive: Duration,
+    /// Connecting to a server (2 s).
+    pub connect: Duration,
+    /// From the request's last byte to the end of the server's head (30 s).
+    pub first_byte: Duration,
+    /// Between bytes of a response, from the server and towards the client (60 s).
+    pub idle: Duration,
+    /// A tunnel without a byte in either direction (1 h).
+    pub tunnel: Duration,
+    /// An idle pooled connection to a server (15 s).
+    pub pool_idle: Duration,
+    /// How long a graceful stop waits (30 s).
+    pub drain: Duration,
+}
+
+/// Sizes and counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a request target (8 KiB), then 414.
+    pub target: usize,
+    /// Bytes of a header section (32 KiB), then 431.
+    pub header: usize,
+    /// Header fields (100), then 431.
+    pub fields: usize,
+    /// Requests on one client connection (10,000).
+    pub requests_per_connection: u32,
+    /// Age of a client connection after which its next answer closes it (1 h).
+    pub connection_age: Duration,
+    /// Bytes of a request body kept for a retry (64 KiB).
+    pub replay: usize,
+    /// Idle connections kept per server and worker (1,024).
+    pub pool: usize,
+}
+
+/// Choices about HTTP itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// Field names with `_`.
+    pub underscores: Underscores,
+    /// The pseudonym in a `Via` field, both ways; none by default.
+    pub via: Option<String>,
+}
+
+/// What becomes of a field whose name contains `_`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Underscores {
+    /// 400 (the default).
+    Refuse,
+    /// The field is left out.
+    Drop,
+    /// The field passes.
+    Keep,
+}
+
+/// The access log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// Where it goes.
+    pub output: LogOutput,
+}
+
+/// How a line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line (the default).
+    Json,
+    /// The Common Log Format.
+    Common,
+    /// The Combined Log Format.
+    Combined,
+    /// No access log.
+    Off,
+}
+
+/// Where lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogOutput {
+    /// Standard output (the default).
+    Stdout,
+    /// A file, opened for appending, reopened on USR1.
+    File(PathBuf),
+}
+
+/// The admin address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// A loopback address.
+    pub bind: SocketAddr,
+}

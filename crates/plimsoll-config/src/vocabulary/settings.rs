@@ -1,0 +1,204 @@
+//! The keys of the tables that stand alone: timeout, limits, http, log, admin.
+//!
+//! Texts are shown to users (reference, schema, messages), so they are sentences about what happens.
+
+use super::Default::{Number, Required, Said, Size, Text, Time};
+use super::{Choice, Kind, Table, key};
+use crate::defaults as d;
+
+pub(super) static TIMEOUT: Table = Table {
+    id: "timeout",
+    title: "[timeout]",
+    about: "Waiting times.",
+    keys: &[
+        key(
+            "header",
+            Kind::Time(d::SHORTEST, d::LONGEST_HEADER),
+            Time(d::HEADER_TIMEOUT),
+            "A request's head, from its first byte to its last; then 408.",
+        ),
+        key(
+            "body",
+            Kind::Time(d::SHORTEST, d::LONGEST),
+            Time(d::BODY_TIMEOUT),
+            "Between bytes of a request body; after 10 s it must also come at 240 bytes a second or more on average.",
+        ),
+        key(
+            "keep_alive",
+            Kind::Time(d::SHORTEST, d::LONGEST),
+            Time(d::KEEP_ALIVE),
+            "An idle client connection between requests.",
+        ),
+        key(
+            "connect",
+            Kind::Time(d::SHORTEST, d::LONGEST_HEADER),
+            Time(d::CONNECT),
+            "Connecting to a server.",
+        ),
+        key(
+            "first_byte",
+            Kind::Time(d::SHORTEST, d::LONGEST),
+            Time(d::FIRST_BYTE),
+            "From the request's last byte to the end of the server's head; then 504.",
+        ),
+        key(
+            "idle",
+            Kind::Time(d::SHORTEST, d::LONGEST),
+            Time(d::IDLE),
+            "Between bytes of a response, from the server and towards the client.",
+        ),
+        key(
+            "tunnel",
+            Kind::Time(d::SHORTEST, d::LONGEST),
+            Time(d::TUNNEL),
+            "A tunnel (WebSocket) without a byte in either direction.",
+        ),
+        key(
+            "pool_idle",
+            Kind::Time(d::SHORTEST, d::LONGEST),
+            Time(d::POOL_IDLE),
+            "An idle connection to a server, kept for the next request.",
+        ),
+        key(
+            "drain",
+            Kind::Time(std::time::Duration::ZERO, d::LONGEST),
+            Time(d::DRAIN),
+            "How long a graceful stop waits for what is in flight; 0s cuts at once.",
+        ),
+    ],
+    later: &["queue", "tls"],
+    elsewhere: &[
+        ("client_header", "header"),
+        ("client", "body"),
+        ("keepalive", "keep_alive"),
+        ("http_keep_alive", "keep_alive"),
+        ("read", "first_byte"),
+        ("server", "first_byte"),
+        ("websocket", "tunnel"),
+        ("shutdown", "drain"),
+    ],
+};
+
+pub(super) static LIMITS: Table = Table {
+    id: "limits",
+    title: "[limits]",
+    about: "Sizes and counts that peers cannot exceed.",
+    keys: &[
+        key(
+            "target",
+            Kind::Size(64, d::LARGEST_HEAD),
+            Size(d::TARGET_SIZE),
+            "A request target; then 414.",
+        ),
+        key(
+            "header",
+            Kind::Size(1 << 10, d::LARGEST_HEAD),
+            Size(d::HEADER_SIZE),
+            "A header section; then 431.",
+        ),
+        key(
+            "fields",
+            Kind::Number(1, 10_000),
+            Number(d::FIELDS),
+            "Header fields; then 431.",
+        ),
+        key(
+            "requests_per_connection",
+            Kind::Number(1, 1_000_000_000),
+            Number(d::REQUESTS_PER_CONNECTION),
+            "Requests on one client connection; 1 turns keep-alive off.",
+        ),
+        key(
+            "connection_age",
+            Kind::Time(std::time::Duration::from_secs(1), d::LONGEST),
+            Time(d::CONNECTION_AGE),
+            "Age of a client connection after which its next answer closes it.",
+        ),
+        key(
+            "replay",
+            Kind::Size(0, d::LARGEST_BUFFER),
+            Size(d::REPLAY),
+            "Bytes of a request body kept for a retry; a longer body is not tried again.",
+        ),
+        key(
+            "pool",
+            Kind::Number(0, d::MOST),
+            Number(d::POOL),
+            "Idle connections kept per server and worker; 0 keeps none.",
+        ),
+    ],
+    later: &["memory"],
+    elsewhere: &[("headers", "fields"), ("uri", "target"), ("url", "target")],
+};
+
+pub(super) static HTTP: Table = Table {
+    id: "http",
+    title: "[http]",
+    about: "Choices about HTTP itself.",
+    keys: &[
+        key(
+            "underscores",
+            Kind::Choice(&Choice {
+                words: &["refuse", "drop", "keep"],
+                later: &[],
+                elsewhere: &[("allow", "keep"), ("reject", "refuse"), ("ignore", "drop")],
+            }),
+            Text(d::UNDERSCORES),
+            "Field names with `_`, which many servers take for `-`: `refuse` answers 400, `drop` leaves the field out, `keep` passes it on.",
+        ),
+        key(
+            "via",
+            Kind::Text("pseudonym"),
+            Said("no `Via` field"),
+            "The name to put in a `Via` field, both ways.",
+        ),
+    ],
+    later: &["http2", "http3", "compression"],
+    elsewhere: &[],
+};
+
+pub(super) static LOG: Table = Table {
+    id: "log",
+    title: "[log]",
+    about: "The access log.",
+    keys: &[
+        key(
+            "format",
+            Kind::Choice(&Choice {
+                words: &["json", "common", "combined", "off"],
+                later: &[],
+                elsewhere: &[
+                    ("none", "off"),
+                    ("clf", "common"),
+                    ("apache", "combined"),
+                    ("nginx", "combined"),
+                    ("text", "combined"),
+                ],
+            }),
+            Text(d::LOG_FORMAT),
+            "`json`: one object a line. `common`, `combined`: as web servers write them. `off`: none.",
+        ),
+        key(
+            "output",
+            Kind::Text("path"),
+            Text(d::LOG_OUTPUT),
+            "`stdout`, or a file's path: it is appended to, and opened anew on USR1.",
+        ),
+    ],
+    later: &["level", "sample", "fields"],
+    elsewhere: &[("path", "output"), ("file", "output"), ("to", "output")],
+};
+
+pub(super) static ADMIN: Table = Table {
+    id: "admin",
+    title: "[admin]",
+    about: "The admin address.",
+    keys: &[key(
+        "bind",
+        Kind::Text("loopback address"),
+        Required,
+        "A loopback address, e.g. `\"127.0.0.1:9900\"`.",
+    )],
+    later: &["token", "tls"],
+    elsewhere: &[("listen", "bind"), ("address", "bind"), ("port", "bind")],
+};

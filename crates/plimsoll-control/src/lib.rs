@@ -1,0 +1,8 @@
+//! The world around the data plane: configuration files, name resolution, the admin address.
+//!
+//! Reads files and resolves names for a start, and serves what an operator or an orchestrator asks about a running
+//! process. Never touches a live connection or request.
+
+pub mod admin;
+pub mod files;
+pub mod resolve;

@@ -1,0 +1,314 @@
+//! One line for every exchange, written once, at its end, whichever way it ends.
+//!
+//! A [`Record`] collects what the line will say and writes it when it is dropped: a cancelled or panicking request is logged
+//! like any other. `docs/ACCESS_LOG.md` is the schema; names and order are stable.
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime};
+
+use plimsoll_config::model::LogFormat;
+use plimsoll_http::{Head, emit};
+
+use crate::clock::Texts;
+use crate::error::{Error, Phase, What, Who};
+use crate::log_writer::LogQueue;
+use crate::snapshot::View;
+use crate::worker::Worker;
+
+/// A batch is handed over when it is this large, or at the next tick.
+const BATCH: usize = 32 * 1024;
+
+/// A worker's lines that are not handed over yet.
+pub(crate) struct AccessLog {
+    format: LogFormat,
+    queue: LogQueue,
+    batch: RefCell<(Vec<u8>, u64)>,
+}
+
+impl AccessLog {
+    pub(crate) fn new(format: LogFormat, queue: LogQueue) -> AccessLog {
+        AccessLog { format, queue, batch: RefCell::default() }
+    }
+
+    /// Hands over what there is.
+    pub(crate) fn flush(&self) {
+        let (bytes, lines) = std::mem::take(&mut *self.batch.borrow_mut());
+        if lines > 0 {
+            self.queue.leave(bytes, lines);
+        }
+    }
+
+    fn add(&self, record: &Record) {
+        let full = {
+            let (bytes, lines) = &mut *self.batch.borrow_mut();
+            bytes.reserve(512);
+            record.line(bytes, self.format);
+            *lines += 1;
+            bytes.len() >= BATCH
+        };
+        if full {
+            self.flush();
+        }
+    }
+}
+
+/// Texts of the request that the line repeats, copied because the request's buffer is gone by then.
+#[derive(Default)]
+struct Said {
+    bytes: Vec<u8>,
+    /// Ends of method, host, target, referer and user agent within `bytes`.
+    ends: [usize; 5],
+}
+
+impl Said {
+    fn piece(&self, n: usize) -> &[u8] {
+        let from = if n == 0 { 0 } else { self.ends[n - 1] };
+        &self.bytes[from..self.ends[n]]
+    }
+}
+
+/// What is known of one exchange so far.
+pub(crate) struct Record {
+    worker: Rc<Worker>,
+    view: Rc<View>,
+    said: Said,
+    http10: bool,
+    started: Instant,
+    pub(crate) client: IpAddr,
+    pub(crate) status: u16,
+    /// Bytes from and to the client, heads included.
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    pub(crate) route: Option<usize>,
+    pub(crate) backend: Option<usize>,
+    pub(crate) server: Option<u32>,
+    pub(crate) attempts: u32,
+    pub(crate) connect: Option<Duration>,
+    pub(crate) first_byte: Option<Duration>,
+    /// How far it came; what is logged if nobody says how it ended.
+    pub(crate) phase: Phase,
+    end: Option<([u8; 2], &'static str)>,
+}
+
+impl Record {
+    pub(crate) fn begin(worker: &Rc<Worker>, view: &Rc<View>, client: IpAddr) -> Record {
+        Record {
+            worker: Rc::clone(worker),
+            view: Rc::clone(view),
+            said: Said::default(),
+            http10: false,
+            started: worker.deadlines.precise(),
+            client,
+            status: 0,
+            received: 0,
+            sent: 0,
+            route: None,
+            backend: None,
+            server: None,
+            attempts: 0,
+            connect: None,
+            first_byte: None,
+            phase: Phase::Request,
+            end: None,
+        }
+    }
+
+    /// Notes what the request says, if anybody is going to read it.
+    pub(crate) fn note(&mut self, head: &Head, buffer: &[u8], host: &[u8]) {
+        let Some(log) = &self.worker.log else { return };
+        let combined = log.format == LogFormat::Combined;
+        let field = |name| if combined { head.value(buffer, name).unwrap_or_default() } else { b"" };
+        let pieces = [head.method(buffer), host, head.target().of(buffer), field("referer"), field("user-agent")];
+        self.said.bytes = self.worker.take_text();
+        for (end, piece) in self.said.ends.iter_mut().zip(pieces) {
+            self.said.bytes.extend_from_slice(piece);
+            *end = self.said.bytes.len();
+        }
+        self.http10 = head.version() == plimsoll_http::Version::Http10;
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.worker.deadlines.precise().duration_since(self.started)
+    }
+
+    /// It ended well.
+    pub(crate) fn done(&mut self) {
+        self.end = Some((*b"--", ""));
+    }
+
+    /// It was answered here, as configured.
+    pub(crate) fn answered_here(&mut self) {
+        self.end = Some((*b"L-", ""));
+    }
+
+    /// It ended with an error.
+    pub(crate) fn failed(&mut self, error: &Error) {
+        self.end = Some((error.letters(), error.reason()));
+    }
+
+    fn line(&self, out: &mut Vec<u8>, format: LogFormat) {
+        let total = self.elapsed();
+        let began = SystemTime::now() - total;
+        let texts = self.worker.wall.texts(began);
+        match format {
+            LogFormat::Json => self.json(out, &texts, began, total),
+            LogFormat::Common | LogFormat::Combined => self.common(out, &texts, format),
+            LogFormat::Off => return,
+        }
+        out.push(b'\n');
+    }
+
+    fn json(&self, out: &mut Vec<u8>, texts: &Texts, began: SystemTime, total: Duration) {
+        let (letters, reason) = self.ending();
+        let millis = began.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.subsec_millis());
+        out.extend_from_slice(b"{\"time\":\"");
+        out.extend_from_slice(texts.iso.as_bytes());
+        out.push(b'.');
+        out.extend_from_slice(&[b'0' + (millis / 100) as u8, b'0' + (millis / 10 % 10) as u8, b'0' + (millis % 10) as u8]);
+        out.extend_from_slice(b"Z\"");
+        let upstream = self.backend.map(|b| &self.view.backends[b].balancer);
+        let server = upstream.zip(self.server).map(|(u, s)| u.backend().servers[s as usize].name.as_bytes());
+        key(out, "client");
+        text(out, Some(self.client.to_string().as_bytes()));
+        for (n, name) in ["method", "host", "path"].into_iter().enumerate() {
+            key(out, name);
+            text(out, Some(self.said.piece(n)).filter(|piece| !piece.is_empty()));
+        }
+        for (name, value) in [("status", u64::from(self.status)), ("received_bytes", self.received), ("sent_bytes", self.sent)] {
+            key(out, name);
+            emit::number(out, value);
+        }
+        key(out, "route");
+        text(out, self.route.map(|r| self.view.shared.routes[r].name.as_bytes()));
+        key(out, "backend");
+        text(out, upstream.map(|u| u.backend().name.as_bytes()));
+        key(out, "server");
+        text(out, server);
+        key(out, "attempts");
+        emit::number(out, u64::from(self.attempts));
+        for (name, time) in [("connect_ms", self.connect), ("first_byte_ms", self.first_byte), ("total_ms", Some(total))] {
+            key(out, name);
+            milliseconds(out, time);
+        }
+        key(out, "end");
+        text(out, Some(&letters));
+        key(out, "reason");
+        text(out, Some(reason.as_bytes()).filter(|r| !r.is_empty()));
+        out.push(b'}');
+    }
+
+    fn common(&self, out: &mut Vec<u8>, texts: &Texts, format: LogFormat) {
+        out.extend_from_slice(self.client.to_string().as_bytes());
+        out.extend_from_slice(b" - - [");
+        out.extend_from_slice(texts.common.as_bytes());
+        out.extend_from_slice(b"] \"");
+        if self.said.piece(0).is_empty() {
+            out.push(b'-');
+        } else {
+            escape(out, self.said.piece(0));
+            out.push(b' ');
+            escape(out, self.said.piece(2));
+            out.extend_from_slice(if self.http10 { b" HTTP/1.0" } else { b" HTTP/1.1" });
+        }
+        out.extend_from_slice(b"\" ");
+        emit::number(out, u64::from(self.status));
+        out.push(b' ');
+        emit::number(out, self.sent);
+        if format == LogFormat::Combined {
+            for n in [3, 4] {
+                out.extend_from_slice(b" \"");
+                match self.said.piece(n) {
+                    [] => out.push(b'-'),
+                    piece => escape(out, piece),
+                }
+                out.push(b'"');
+            }
+        }
+    }
+
+    fn ending(&self) -> ([u8; 2], &'static str) {
+        self.end.unwrap_or_else(|| {
+            let stopped = Error::new(Who::Us, self.phase, What::Stopped);
+            (stopped.letters(), stopped.reason())
+        })
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if let Some(log) = &self.worker.log {
+            log.add(self);
+            self.worker.give_text(std::mem::take(&mut self.said.bytes));
+        }
+    }
+}
+
+fn key(out: &mut Vec<u8>, name: &str) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+}
+
+/// A JSON string, or null.
+fn text(out: &mut Vec<u8>, value: Option<&[u8]>) {
+    match value {
+        None => out.extend_from_slice(b"null"),
+        Some(value) => {
+            out.push(b'"');
+            escape(out, value);
+            out.push(b'"');
+        }
+    }
+}
+
+/// Escapes so that the result is valid in a JSON string and in a quoted field of the common format, and always UTF-8.
+fn escape(out: &mut Vec<u8>, value: &[u8]) {
+    for chunk in value.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '"' | '\\' => out.extend_from_slice(&[b'\\', c as u8]),
+                '\0'..='\x1f' | '\x7f' => out.extend_from_slice(format!("\\u{:04x}", c as u32).as_bytes()),
+                _ => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+        if !chunk.invalid().is_empty() {
+            out.extend_from_slice("\u{fffd}".as_bytes());
+        }
+    }
+}
+
+/// Milliseconds with three decimals, or null.
+fn milliseconds(out: &mut Vec<u8>, time: Option<Duration>) {
+    let Some(time) = time else { return out.extend_from_slice(b"null") };
+    let micros = time.as_micros() as u64;
+    emit::number(out, micros / 1000);
+    out.push(b'.');
+    let rest = micros % 1000;
+    out.extend_from_slice(&[b'0' + (rest / 100) as u8, b'0' + (rest / 10 % 10) as u8, b'0' + (rest % 10) as u8]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).expect("always UTF-8")
+    }
+
+    #[test]
+    fn texts_are_escaped_for_json() {
+        assert_eq!(written(|o| text(o, Some(b"a\"b\\c\x01\xff\xc3\xa9"))), "\"a\\\"b\\\\c\\u0001\u{fffd}\u{e9}\"");
+        assert_eq!(written(|o| text(o, None)), "null");
+    }
+
+    #[test]
+    fn times_have_three_decimals() {
+        assert_eq!(written(|o| milliseconds(o, Some(Duration::from_micros(1_002_003)))), "1002.003");
+        assert_eq!(written(|o| milliseconds(o, Some(Duration::from_micros(7)))), "0.007");
+        assert_eq!(written(|o| milliseconds(o, None)), "null");
+    }
+}

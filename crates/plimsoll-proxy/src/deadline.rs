@@ -1,0 +1,159 @@
+//! Deadlines without timers: one coarse tick a worker looks at all of them.
+//!
+//! A connection owns one [`Timer`]. Arming it is a store; nothing is registered anywhere, so a request that moves its deadline
+//! five times costs five stores. The tick, every [`TICK`], scans the table and wakes the tasks whose time has come. A deadline
+//! is met up to one tick late, which every timeout of a proxy can bear.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use plimsoll_traffic::Millis;
+
+/// How often deadlines are looked at.
+pub(crate) const TICK: Duration = Duration::from_millis(50);
+
+const NEVER: u64 = u64::MAX;
+
+/// All deadlines of one worker, and its coarse clock.
+pub(crate) struct Deadlines {
+    epoch: Instant,
+    now: Cell<u64>,
+    /// When each slot is due, in milliseconds since `epoch`; kept apart from the wakers so that the scan stays in cache.
+    due: RefCell<Vec<u64>>,
+    wakers: RefCell<Vec<Option<Waker>>>,
+    free: RefCell<Vec<u32>>,
+}
+
+impl Deadlines {
+    pub(crate) fn new(epoch: Instant) -> Rc<Deadlines> {
+        Rc::new(Deadlines {
+            epoch,
+            now: Cell::new(0),
+            due: RefCell::default(),
+            wakers: RefCell::default(),
+            free: RefCell::default(),
+        })
+    }
+
+    /// The time of the last tick, or of the last [`Deadlines::precise`].
+    pub(crate) fn now(&self) -> Millis {
+        Millis(self.now.get())
+    }
+
+    /// Reads the clock, and moves the coarse one along.
+    pub(crate) fn precise(&self) -> Instant {
+        let instant = Instant::now();
+        self.now.set(instant.duration_since(self.epoch).as_millis() as u64);
+        instant
+    }
+
+    /// Wakes every task whose deadline has passed.
+    pub(crate) fn tick(&self) {
+        self.precise();
+        let now = self.now.get();
+        self.wake_where(|due| due <= now);
+    }
+
+    /// Wakes every task, so that each sees that the worker drains.
+    pub(crate) fn wake_all(&self) {
+        self.wake_where(|_| true);
+    }
+
+    fn wake_where(&self, is_due: impl Fn(u64) -> bool) {
+        let wakers = self.wakers.borrow();
+        for (slot, due) in self.due.borrow().iter().enumerate() {
+            if is_due(*due)
+                && let Some(waker) = &wakers[slot]
+            {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
+    /// A timer for the calling task.
+    pub(crate) fn timer(self: &Rc<Self>) -> Timer {
+        let slot = self.free.borrow_mut().pop().unwrap_or_else(|| {
+            self.due.borrow_mut().push(NEVER);
+            self.wakers.borrow_mut().push(None);
+            (self.due.borrow().len() - 1) as u32
+        });
+        Timer { deadlines: Rc::clone(self), slot }
+    }
+}
+
+/// One deadline, belonging to one task. Dropping it gives the slot back.
+pub(crate) struct Timer {
+    deadlines: Rc<Deadlines>,
+    slot: u32,
+}
+
+impl Timer {
+    /// Due `after` from now, in place of any earlier deadline.
+    pub(crate) fn arm(&self, after: Duration) {
+        self.arm_at(self.deadlines.now.get().saturating_add(after.as_millis() as u64));
+    }
+
+    /// Due at `at` milliseconds.
+    pub(crate) fn arm_at(&self, at: u64) {
+        self.deadlines.due.borrow_mut()[self.slot as usize] = at;
+    }
+
+    /// Never due.
+    pub(crate) fn disarm(&self) {
+        self.arm_at(NEVER);
+    }
+
+    /// True once the deadline has passed; until then the task is woken when it does.
+    pub(crate) fn poll_due(&self, cx: &Context<'_>) -> bool {
+        let waker = &mut self.deadlines.wakers.borrow_mut()[self.slot as usize];
+        if !waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        self.deadlines.due.borrow()[self.slot as usize] <= self.deadlines.now.get()
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.disarm();
+        self.deadlines.wakers.borrow_mut()[self.slot as usize] = None;
+        self.deadlines.free.borrow_mut().push(self.slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::Wake;
+
+    struct Count(AtomicU32);
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_tick_wakes_what_is_due_and_nothing_else() {
+        let count = Arc::new(Count(AtomicU32::new(0)));
+        let waker = Waker::from(Arc::clone(&count));
+        let cx = Context::from_waker(&waker);
+        let deadlines = Deadlines::new(Instant::now());
+        let (soon, late) = (deadlines.timer(), deadlines.timer());
+        soon.arm_at(0);
+        late.arm(Duration::from_secs(3600));
+        assert!(soon.poll_due(&cx));
+        assert!(!late.poll_due(&cx));
+        deadlines.tick();
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        drop(soon);
+        deadlines.tick();
+        assert_eq!(count.0.load(Ordering::Relaxed), 1, "a dropped timer wakes nobody");
+        deadlines.wake_all();
+        assert_eq!(count.0.load(Ordering::Relaxed), 2);
+    }
+}

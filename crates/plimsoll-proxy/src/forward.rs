@@ -1,0 +1,255 @@
+//! Heads for the next hop: what of a received head goes on, and what is added.
+//!
+//! Hop-by-hop fields go first, whatever `Connection` names with them; then ours are added, so that no client can take
+//! them away. Framing is what the caller is going to send, never what was received.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use plimsoll_config::model::{Http, Underscores};
+use plimsoll_http::{Field, Head, Known, emit, framing};
+
+/// Who is asking, as far as it can be believed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Client {
+    /// The other end of the connection.
+    pub(crate) peer: IpAddr,
+    /// Where it connected to.
+    pub(crate) local: SocketAddr,
+    /// The peer may speak for others.
+    pub(crate) trusted: bool,
+    /// The client itself: the peer, or whom a trusted peer names.
+    pub(crate) address: IpAddr,
+}
+
+impl Client {
+    pub(crate) fn new(peer: IpAddr, local: SocketAddr, nets: &[IpNet]) -> Client {
+        let peer = peer.to_canonical();
+        Client { peer, local, trusted: is_trusted(peer, nets), address: peer }
+    }
+
+    /// Takes the client's address from `X-Forwarded-For`: the last one that is not itself a trusted proxy.
+    pub(crate) fn named_by(mut self, head: &Head, buffer: &[u8], nets: &[IpNet]) -> Client {
+        if !self.trusted {
+            return self;
+        }
+        let chains = head.fields().iter().rev().filter(|f| f.known == Known::XForwardedFor);
+        for hop in chains.flat_map(|f| f.value.of(buffer).rsplit(|&b| b == b',')) {
+            let Some(address) = parse_address(hop) else { break };
+            self.address = address;
+            if !is_trusted(address, nets) {
+                break;
+            }
+        }
+        self
+    }
+}
+
+fn is_trusted(address: IpAddr, nets: &[IpNet]) -> bool {
+    nets.iter().any(|net| net.contains(&address))
+}
+
+/// `1.2.3.4`, `1.2.3.4:5`, `::1`, `[::1]`, `[::1]:5`.
+fn parse_address(hop: &[u8]) -> Option<IpAddr> {
+    let hop = std::str::from_utf8(hop).ok()?.trim();
+    let bare = hop.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(hop);
+    let address = bare.parse::<IpAddr>().ok().or_else(|| hop.parse::<SocketAddr>().ok().map(|s| s.ip()));
+    address.map(|a| a.to_canonical())
+}
+
+/// Appends the head that goes to a server.
+pub(crate) fn request(
+    out: &mut Vec<u8>,
+    (head, buffer): (&Head, &[u8]),
+    asked: &framing::Request,
+    client: &Client,
+    http: &Http,
+    upgrade: Option<&[u8]>,
+) {
+    emit::request_line(out, head, buffer, &asked.target);
+    if asked.host.is_none() {
+        // HTTP/1.0 may come without; HTTP/1.1 may not go without.
+        emit::field(out, b"Host", client.local.to_string().as_bytes());
+    }
+    let drop_underscores = http.underscores == Underscores::Drop;
+    emit::end_to_end(out, head, buffer, |field| keep_in_request(field, drop_underscores, asked));
+    forwarded(out, head, buffer, asked, client);
+    if let Some(via) = &http.via {
+        emit::field(out, b"Via", format!("1.1 {via}").as_bytes());
+    }
+    emit::framing(out, asked.framing);
+    if asked.framing == framing::Framing::None && expects_a_body(head.method(buffer)) {
+        emit::number_field(out, b"Content-Length", 0);
+    }
+    if let Some(protocol) = upgrade {
+        emit::field(out, b"Connection", b"upgrade");
+        emit::field(out, b"Upgrade", protocol);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn keep_in_request(field: &Field, drop_underscores: bool, asked: &framing::Request) -> bool {
+    match field.known {
+        Known::Expect => asked.expects_continue,
+        known if emit::is_forwarding(known) => false,
+        _ => !(drop_underscores && field.underscore),
+    }
+}
+
+/// Methods whose missing body is said as `Content-Length: 0` (RFC 9110, 8.6).
+fn expects_a_body(method: &[u8]) -> bool {
+    matches!(method, b"POST" | b"PUT" | b"PATCH")
+}
+
+/// `X-Forwarded-*` and `Forwarded`: continued for a trusted peer, begun anew for any other.
+fn forwarded(out: &mut Vec<u8>, head: &Head, buffer: &[u8], asked: &framing::Request, client: &Client) {
+    let host = asked.host.map_or(&b""[..], |span| span.of(buffer));
+    let earlier = |known: Known| {
+        head.fields().iter().filter(move |f| client.trusted && f.known == known).map(|f| f.value.of(buffer))
+    };
+    let peer = client.peer.to_string();
+    list_field(out, b"X-Forwarded-For", earlier(Known::XForwardedFor), |out| out.extend_from_slice(peer.as_bytes()));
+    emit::field(out, b"X-Forwarded-Proto", earlier(Known::XForwardedProto).next().unwrap_or(b"http"));
+    if let Some(host) = earlier(Known::XForwardedHost).next().or((!host.is_empty()).then_some(host)) {
+        emit::field(out, b"X-Forwarded-Host", host);
+    }
+    list_field(out, b"Forwarded", earlier(Known::Forwarded), |out| {
+        let (open, close) = if client.peer.is_ipv6() { ("\"[", "]\"") } else { ("", "") };
+        for piece in ["for=", open, &peer, close] {
+            out.extend_from_slice(piece.as_bytes());
+        }
+        if !host.is_empty() {
+            out.extend_from_slice(b";host=\"");
+            out.extend_from_slice(host); // a valid host has neither quote nor backslash
+            out.push(b'"');
+        }
+        out.extend_from_slice(b";proto=http");
+    });
+}
+
+/// A list field: what was there, then our member.
+fn list_field<'b>(
+    out: &mut Vec<u8>,
+    name: &[u8],
+    earlier: impl Iterator<Item = &'b [u8]>,
+    ours: impl FnOnce(&mut Vec<u8>),
+) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    for value in earlier.filter(|v| !v.is_empty()) {
+        out.extend_from_slice(value);
+        out.extend_from_slice(b", ");
+    }
+    ours(out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What a response's head says about its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Persistence {
+    /// HTTP/1.1's own default.
+    Default,
+    /// To an HTTP/1.0 client that asked for it.
+    KeepAlive,
+    /// The last answer.
+    Close,
+}
+
+/// Appends the head that goes to a client. `body` is how the body will be framed, `stated` a length without a body.
+pub(crate) fn response(
+    out: &mut Vec<u8>,
+    (head, buffer): (&Head, &[u8]),
+    body: framing::Framing,
+    stated: Option<u64>,
+    persistence: Persistence,
+    via: Option<&str>,
+) {
+    emit::status_line(out, head.status(), head.phrase(buffer));
+    emit::end_to_end(out, head, buffer, |_| true);
+    if let Some(via) = via {
+        emit::field(out, b"Via", format!("1.1 {via}").as_bytes());
+    }
+    match (body, stated) {
+        (framing::Framing::None, Some(length)) if head.status() >= 200 && head.status() != 204 => {
+            emit::number_field(out, b"Content-Length", length);
+        }
+        _ => emit::framing(out, body),
+    }
+    match persistence {
+        Persistence::Default => {}
+        Persistence::KeepAlive => emit::field(out, b"Connection", b"keep-alive"),
+        Persistence::Close => emit::field(out, b"Connection", b"close"),
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends an interim response's head, or the 101 that switches to `upgrade`.
+pub(crate) fn interim(out: &mut Vec<u8>, (head, buffer): (&Head, &[u8]), upgrade: Option<&[u8]>) {
+    emit::status_line(out, head.status(), head.phrase(buffer));
+    emit::end_to_end(out, head, buffer, |_| true);
+    if let Some(protocol) = upgrade {
+        emit::field(out, b"Connection", b"upgrade");
+        emit::field(out, b"Upgrade", protocol);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plimsoll_http::{Kind, Limits};
+
+    const LIMITS: Limits = Limits { target: 8192, section: 32768, fields: 100 };
+    const PLAIN: Http = Http { underscores: Underscores::Refuse, via: None };
+
+    fn sent(text: &str, trusted: &[&str], peer: &str) -> (String, IpAddr) {
+        let nets: Vec<IpNet> = trusted.iter().map(|n| n.parse().expect("net")).collect();
+        let mut head = Head::new(Kind::Request);
+        assert_eq!(head.parse(text.as_bytes(), &LIMITS), Ok(true));
+        let asked = framing::request(&head, text.as_bytes()).expect("valid");
+        let client = Client::new(peer.parse().expect("ip"), "127.0.0.1:80".parse().expect("address"), &nets);
+        let client = client.named_by(&head, text.as_bytes(), &nets);
+        let mut out = Vec::new();
+        request(&mut out, (&head, text.as_bytes()), &asked, &client, &PLAIN, None);
+        (String::from_utf8(out).expect("text"), client.address)
+    }
+
+    #[test]
+    fn a_strangers_forwarding_fields_are_written_anew() {
+        let (out, address) =
+            sent("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nX-Forwarded-Host: evil\r\n\r\n", &[], "192.0.2.1");
+        assert_eq!(
+            out,
+            "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a\r\n\
+             Forwarded: for=192.0.2.1;host=\"a\";proto=http\r\n\r\n"
+        );
+        assert_eq!(address, "192.0.2.1".parse::<IpAddr>().expect("ip"));
+    }
+
+    #[test]
+    fn a_trusted_proxys_forwarding_fields_are_continued() {
+        let (out, address) = sent(
+            "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6, 198.51.100.7\r\nX-Forwarded-For: 10.0.0.2\r\nX-Forwarded-Proto: https\r\n\
+             X-Forwarded-Host: shop\r\nForwarded: for=198.51.100.7\r\n\r\n",
+            &["10.0.0.0/8"],
+            "::ffff:10.0.0.1",
+        );
+        assert!(out.contains("\r\nX-Forwarded-For: 6.6.6.6, 198.51.100.7, 10.0.0.2, 10.0.0.1\r\n"), "{out}");
+        assert!(out.contains("\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: shop\r\n"));
+        assert!(out.contains("\r\nForwarded: for=198.51.100.7, for=10.0.0.1;host=\"a\";proto=http\r\n"));
+        assert_eq!(address, "198.51.100.7".parse::<IpAddr>().expect("ip"), "the last one that is no proxy of ours");
+    }
+
+    #[test]
+    fn connection_cannot_take_our_fields_away() {
+        let (out, _) = sent("GET / HTTP/1.1\r\nHost: a\r\nConnection: X-Forwarded-For, x-secret\r\nX-Secret: 1\r\n\r\n", &[], "192.0.2.1");
+        assert!(out.contains("X-Forwarded-For: 192.0.2.1") && !out.contains("Secret"), "{out}");
+    }
+
+    #[test]
+    fn a_request_without_host_gets_one() {
+        let (out, _) = sent("GET / HTTP/1.0\r\n\r\n", &[], "::1");
+        assert!(out.starts_with("GET / HTTP/1.1\r\nHost: 127.0.0.1:80\r\n"), "{out}");
+        assert!(out.contains("Forwarded: for=\"[::1]\";proto=http"), "{out}");
+    }
+}

@@ -1,0 +1,171 @@
+//! One thread that writes access log lines, so that no request ever waits for a disk.
+//!
+//! Workers hand it batches through a bounded queue. Full queue, full disk, closed pipe: the lines are dropped and
+//! counted, and the operator is told at most once a minute.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use plimsoll_config::model::LogOutput;
+
+use crate::notice::notice;
+
+/// Batches that may wait, each up to 32 KiB and a line.
+const QUEUE: usize = 128;
+/// How soon a request to reopen is noticed when nothing is written.
+const LOOK: Duration = Duration::from_millis(200);
+const REPORT_EVERY: Duration = Duration::from_secs(60);
+
+struct Batch {
+    bytes: Vec<u8>,
+    lines: u64,
+}
+
+/// Where workers leave their lines. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct LogQueue {
+    sender: SyncSender<Batch>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    reopen: AtomicBool,
+    dropped: AtomicU64,
+}
+
+/// The writing thread.
+pub(crate) struct LogWriter {
+    shared: Arc<Shared>,
+    thread: JoinHandle<()>,
+}
+
+impl LogQueue {
+    /// Leaves a batch, or drops and counts it if the writer is behind.
+    pub(crate) fn leave(&self, bytes: Vec<u8>, lines: u64) {
+        if let Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) = self.sender.try_send(Batch { bytes, lines }) {
+            self.shared.dropped.fetch_add(batch.lines, Ordering::Relaxed);
+        }
+    }
+}
+
+impl LogWriter {
+    /// Opens the output and starts the thread.
+    ///
+    /// # Errors
+    /// The file cannot be opened for appending.
+    pub(crate) fn start(output: &LogOutput) -> io::Result<(LogWriter, LogQueue)> {
+        let sink = Sink::open(output)?;
+        let (sender, receiver) = sync_channel(QUEUE);
+        let shared = Arc::new(Shared::default());
+        let thread = std::thread::Builder::new().name("access-log".into()).spawn({
+            let shared = Arc::clone(&shared);
+            move || write_all(&receiver, sink, &shared)
+        })?;
+        Ok((LogWriter { shared: Arc::clone(&shared), thread }, LogQueue { sender, shared }))
+    }
+
+    /// Asks for the file to be opened anew (after it was rotated).
+    pub(crate) fn reopen(&self) {
+        self.shared.reopen.store(true, Ordering::Relaxed);
+    }
+
+    /// Lines dropped so far.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Waits until everything left so far is written, but not longer than `limit`: a stuck disk must not keep the process.
+    pub(crate) fn finish(self, limit: Duration) {
+        let until = Instant::now() + limit;
+        while !self.thread.is_finished() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+enum Sink {
+    Stdout,
+    File(File, PathBuf),
+}
+
+impl Sink {
+    fn open(output: &LogOutput) -> io::Result<Sink> {
+        match output {
+            LogOutput::Stdout => Ok(Sink::Stdout),
+            LogOutput::File(path) => Ok(Sink::File(append(path)?, path.clone())),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Sink::Stdout => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(bytes)?;
+                stdout.flush()
+            }
+            Sink::File(file, _) => file.write_all(bytes),
+        }
+    }
+
+    fn reopen(&mut self) {
+        if let Sink::File(file, path) = self {
+            match append(path) {
+                Ok(new) => *file = new,
+                Err(e) => notice(&format!("access log: cannot reopen {}: {e}; going on with the old file", path.display())),
+            }
+        }
+    }
+}
+
+fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
+}
+
+/// Ends when the last queue handle is gone.
+fn write_all(receiver: &Receiver<Batch>, mut sink: Sink, shared: &Shared) {
+    let mut report = Report::default();
+    loop {
+        let batch = receiver.recv_timeout(LOOK);
+        if shared.reopen.swap(false, Ordering::Relaxed) {
+            sink.reopen();
+        }
+        match batch {
+            Ok(batch) => {
+                if let Err(e) = sink.write(&batch.bytes) {
+                    shared.dropped.fetch_add(batch.lines, Ordering::Relaxed);
+                    report.error = Some(e);
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+        report.due(shared.dropped.load(Ordering::Relaxed));
+    }
+}
+
+/// Tells of dropped lines, at most once a minute.
+#[derive(Default)]
+struct Report {
+    told: u64,
+    last: Option<Instant>,
+    error: Option<io::Error>,
+}
+
+impl Report {
+    fn due(&mut self, dropped: u64) {
+        if dropped == self.told || self.last.is_some_and(|at| at.elapsed() < REPORT_EVERY) {
+            return;
+        }
+        let cause = self.error.take().map_or_else(|| "the output is too slow".to_owned(), |e| e.to_string());
+        notice(&format!("access log: {} lines dropped: {cause}; requests are not affected", dropped - self.told));
+        self.told = dropped;
+        self.last = Some(Instant::now());
+    }
+}

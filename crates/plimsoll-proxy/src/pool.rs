@@ -1,0 +1,53 @@
+//! Idle connections to one server, kept by one worker for its next request.
+//!
+//! A connection comes here only after a complete, unsurprising exchange. While it idles it must stay quiet: one that becomes
+//! readable was closed by the server, or carries bytes that nobody asked for (response-queue poisoning), and is closed.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use plimsoll_traffic::Millis;
+
+use crate::stream::Stream;
+
+/// Last in, first out: the warmest connection serves, the others grow old and are closed.
+#[derive(Default)]
+pub(crate) struct Pool {
+    idle: RefCell<Vec<Idle>>,
+}
+
+struct Idle {
+    stream: Stream,
+    since: Millis,
+}
+
+impl Pool {
+    /// A connection that is still quiet, if there is one.
+    pub(crate) fn take(&self, now: Millis, max_idle: Duration) -> Option<Stream> {
+        loop {
+            let idle = self.idle.borrow_mut().pop()?;
+            if idle.is_usable(now, max_idle) {
+                return Some(idle.stream);
+            }
+        }
+    }
+
+    /// Keeps a connection, unless there are `max` already.
+    pub(crate) fn put(&self, stream: Stream, now: Millis, max: usize) {
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() < max {
+            idle.push(Idle { stream, since: now });
+        }
+    }
+
+    /// Closes what is too old, closed or not quiet.
+    pub(crate) fn sweep(&self, now: Millis, max_idle: Duration) {
+        self.idle.borrow_mut().retain(|idle| idle.is_usable(now, max_idle));
+    }
+}
+
+impl Idle {
+    fn is_usable(&self, now: Millis, max_idle: Duration) -> bool {
+        u128::from(now.0.saturating_sub(self.since.0)) < max_idle.as_millis() && self.stream.is_quiet()
+    }
+}

@@ -1,0 +1,123 @@
+//! Passing a server's answer on to the client, and deciding what becomes of both connections.
+//!
+//! The server's connection goes back to its pool only after a complete, unsurprising exchange. A body that the server cuts is
+//! cut for the client too, never ended as if it were whole.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use plimsoll_http::framing::Framing;
+use plimsoll_traffic::Lease;
+
+use crate::attempt::{Answer, download_error, outgoing};
+use crate::buffer::Buffer;
+use crate::downstream::After;
+use crate::error::{Error, Phase, What, Who};
+use crate::exchange::Exchange;
+use crate::forward::{self, Persistence};
+use crate::pump::{End, Pump};
+use crate::snapshot::Route;
+use crate::stream::Stream;
+use crate::tunnel;
+
+/// Passes `answer` on. The lease is held until the body has ended.
+pub(crate) async fn pass_on(
+    mut exchange: Exchange<'_>,
+    route: &Route,
+    backend: usize,
+    lease: Lease,
+    answer: Answer,
+    mut up: Pump,
+) -> After {
+    let worker = exchange.worker;
+    exchange.record.received += up.read;
+    exchange.record.status = answer.head.status();
+    worker.give_text(std::mem::take(&mut up.head));
+    if answer.head.status() == 101 {
+        return tunnel::open(exchange, route, answer).await;
+    }
+    // An answer before the request's end: no more of the request is read, and neither connection can be used again.
+    let early = !answer.sent;
+    up.release(&worker.buffers);
+    if !up.surplus.is_empty() {
+        exchange.down.buffer = Buffer::holding(&up.surplus);
+    }
+    let (mut stream, meaning) = (answer.stream, answer.meaning);
+    let out = outgoing(meaning.framing, exchange.asked.http10);
+    let close = early || !exchange.asked.keep_alive || exchange.is_last() || out == Framing::UntilClose;
+    let mut down = dress(&exchange, &answer.head, answer.buffer, meaning.stated_length, (meaning.framing, out), close);
+    worker.give_head(answer.head);
+    let moved = move_body(&mut exchange, route, &mut stream, &mut down).await;
+    exchange.record.sent += down.written;
+    worker.give_text(std::mem::take(&mut down.head));
+    if let Err(error) = moved {
+        down.release(&worker.buffers);
+        return cut(exchange, &error, down.written > 0, out).await;
+    }
+    exchange.record.done();
+    if meaning.keep_alive && !early && down.surplus.is_empty() && stream.is_quiet() {
+        let max = exchange.view.shared.config.limits.pool;
+        exchange.view.backends[backend].pools[lease.index() as usize].put(stream, worker.deadlines.now(), max);
+    }
+    match (early, close) {
+        (true, _) => After::Linger,
+        (false, true) => After::Close,
+        (false, false) => After::KeepAlive,
+    }
+}
+
+/// The pump that carries the answer: its head written anew, its body behind it.
+fn dress(
+    exchange: &Exchange<'_>,
+    head: &plimsoll_http::Head,
+    mut buffer: Buffer,
+    stated: Option<u64>,
+    (from, to): (Framing, Framing),
+    close: bool,
+) -> Pump {
+    let persistence = match (close, exchange.asked.http10) {
+        (true, _) => Persistence::Close,
+        (false, true) => Persistence::KeepAlive,
+        (false, false) => Persistence::Default,
+    };
+    let via = exchange.view.shared.config.http.via.as_deref();
+    let mut out = exchange.worker.take_text();
+    let len = head.len();
+    forward::response(&mut out, (head, &buffer.filled()[..len]), to, stated, persistence, via);
+    buffer.consume(len);
+    Pump::new(out, from, to, buffer, 0)
+}
+
+/// Moves the body, within the route's idle time.
+async fn move_body(exchange: &mut Exchange<'_>, route: &Route, stream: &mut Stream, down: &mut Pump) -> Result<(), Error> {
+    exchange.record.phase = Phase::Data;
+    down.begin().map_err(download_error)?;
+    let mut progress = u64::MAX;
+    poll_fn(|cx| {
+        if let Poll::Ready(result) = down.poll(cx, (stream, &mut exchange.down.stream), &exchange.worker.buffers) {
+            return Poll::Ready(result.map_err(download_error));
+        }
+        if progress != down.read + down.written {
+            progress = down.read + down.written;
+            exchange.arm(route.idle);
+        }
+        if exchange.down.timer.poll_due(cx) {
+            let who = if down.waits_for == End::Source { Who::Server } else { Who::Client };
+            return Poll::Ready(Err(exchange.timed_out(who, Phase::Data)));
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// An answer that cannot be completed. What the client has of it must not look whole.
+async fn cut(mut exchange: Exchange<'_>, error: &Error, begun: bool, out: Framing) -> After {
+    if !begun && error.who == Who::Server && matches!(error.what, What::Malformed(_)) {
+        return exchange.tell(error, true).await;
+    }
+    exchange.record.failed(error);
+    if out == Framing::UntilClose {
+        exchange.down.stream.reset_on_close();
+    }
+    After::Close
+}

@@ -1,0 +1,129 @@
+//! The runtime form of one configuration: frozen, shared by all workers, swapped whole.
+//!
+//! A request takes a worker's [`View`] once and keeps it to the end, so it never sees two configurations. What is learned about
+//! servers lives in `plimsoll-traffic`'s shared cells and goes on from one snapshot to the next by identity.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use plimsoll_config::model::{Action, Config, RouteTimeouts, Timeouts};
+use plimsoll_http::Limits;
+use plimsoll_traffic::{Backend, Balancer, Dice, Router};
+
+use crate::pool::Pool;
+
+/// One configuration, ready to serve.
+pub struct Snapshot {
+    /// What it was made from; host names of servers are resolved.
+    pub config: Config,
+    /// In the order of `config.backends`.
+    pub backends: Vec<Arc<Backend>>,
+    /// The routes of the file, then one for each listener that has a fallback.
+    pub(crate) routes: Vec<Route>,
+    pub(crate) router: Router,
+    /// By listener: the route that takes what no other does.
+    pub(crate) fallbacks: Vec<Option<usize>>,
+    pub(crate) head_limits: Limits,
+}
+
+/// A route with every default filled in.
+pub(crate) struct Route {
+    pub(crate) name: Box<str>,
+    pub(crate) action: Action,
+    pub(crate) first_byte: Duration,
+    pub(crate) idle: Duration,
+    pub(crate) tunnel: Duration,
+    pub(crate) total: Option<Duration>,
+    pub(crate) body_max: u64,
+    pub(crate) retries: u32,
+    pub(crate) upgrade: Vec<String>,
+}
+
+impl Snapshot {
+    /// Builds the runtime form; servers that `previous` has too keep what was learned about them.
+    #[must_use]
+    pub fn new(config: Config, previous: Option<&Snapshot>) -> Snapshot {
+        let backends = config
+            .backends
+            .iter()
+            .map(|spec| {
+                let old = previous.and_then(|p| p.backends.iter().find(|b| *b.name == *spec.name));
+                Arc::new(Backend::new(spec, old.map(|b| &**b)))
+            })
+            .collect();
+        let router = Router::new(&config.routes.iter().map(|r| r.matcher.clone()).collect::<Vec<_>>());
+        let mut routes: Vec<Route> = config.routes.iter().map(|r| Route::new(r, &config.timeouts)).collect();
+        let mut fallbacks = Vec::new();
+        for listener in &config.listeners {
+            fallbacks.push(listener.fallback.map(|backend| {
+                routes.push(Route::fallback(&config, backend));
+                routes.len() - 1
+            }));
+        }
+        let limits = &config.limits;
+        let head_limits = Limits { target: limits.target, section: limits.header, fields: limits.fields };
+        Snapshot { backends, routes, router, fallbacks, head_limits, config }
+    }
+}
+
+impl Route {
+    fn new(route: &plimsoll_config::model::Route, timeouts: &Timeouts) -> Route {
+        let RouteTimeouts { first_byte, idle, tunnel, total } = route.timeouts.clone();
+        Route {
+            name: route.name.clone().into(),
+            action: route.action.clone(),
+            first_byte: first_byte.unwrap_or(timeouts.first_byte),
+            idle: idle.unwrap_or(timeouts.idle),
+            tunnel: tunnel.unwrap_or(timeouts.tunnel),
+            total,
+            body_max: route.max_body.unwrap_or(u64::MAX),
+            retries: route.retries,
+            upgrade: route.upgrade.clone(),
+        }
+    }
+
+    /// What a listener's own `to` means: everything to one backend, by the defaults.
+    fn fallback(config: &Config, backend: usize) -> Route {
+        let timeouts = &config.timeouts;
+        Route {
+            name: config.backends[backend].name.clone().into(),
+            action: Action::Proxy(vec![(backend, 1)]),
+            first_byte: timeouts.first_byte,
+            idle: timeouts.idle,
+            tunnel: timeouts.tunnel,
+            total: None,
+            body_max: u64::MAX,
+            retries: plimsoll_config::defaults::RETRIES as u32,
+            upgrade: vec!["websocket".into()],
+        }
+    }
+}
+
+/// One worker's side of a snapshot: its balancers and its idle connections.
+pub(crate) struct View {
+    pub(crate) shared: Arc<Snapshot>,
+    /// In the order of the snapshot's backends.
+    pub(crate) backends: Vec<Upstream>,
+}
+
+/// One worker's side of a backend.
+pub(crate) struct Upstream {
+    pub(crate) balancer: Rc<Balancer>,
+    /// In the order of the backend's servers.
+    pub(crate) pools: Vec<Pool>,
+}
+
+impl View {
+    pub(crate) fn new(shared: Arc<Snapshot>, dice: &mut Dice) -> View {
+        let backends = shared
+            .backends
+            .iter()
+            .map(|backend| Upstream {
+                balancer: Balancer::new(Arc::clone(backend), dice),
+                pools: backend.servers.iter().map(|_| Pool::default()).collect(),
+            })
+            .collect();
+        View { shared, backends }
+    }
+}

@@ -1,0 +1,28 @@
+//! What a load balancer decides, and nothing else: which route, which server, may it pass, may it be tried again.
+//!
+//! In come the checked configuration, the time (`Millis`) and the dice (`Dice`); out go decisions and guards. The only
+//! state is counters: atomics where all workers share them, cells where one worker owns them. Nothing here reads a
+//! clock, opens a socket, spawns, logs, or knows tokio, so a simulator can drive exactly what production runs.
+
+pub mod backend;
+pub mod balancer;
+pub mod dice;
+pub mod limit;
+mod maglev;
+mod path;
+mod recent;
+pub mod retry;
+mod rotation;
+pub mod route;
+pub mod server;
+pub mod time;
+mod weights;
+
+pub use backend::Backend;
+pub use balancer::{Ask, Balancer, Lease, NoServer, hash_key};
+pub use dice::Dice;
+pub use limit::{ClientSlot, Gate, GateSlot, PerClient};
+pub use retry::{Again, Attempt, Failure, again, idempotent};
+pub use route::{Router, split};
+pub use server::{Live, Server};
+pub use time::Millis;

@@ -1,0 +1,118 @@
+//! Recent picks of one worker by server: what breaks ties between equally loaded servers.
+//!
+//! In go the picks and the time, out goes who had fewer of late for its weight. Without it a mostly idle backend is a
+//! coin toss: over 1,600 idle servers HAProxy measured 300 to 780 requests around a mean of 625, and 580 to 628 with this
+//! rule (its commit b6bdb2553). It must never outweigh load: only equals are compared.
+
+use std::cell::Cell;
+use std::cmp::Ordering;
+
+use crate::dice::Dice;
+use crate::time::Millis;
+
+/// One pick. The fraction below it keeps a trace of slow traffic through eight halvings.
+const PICK: u64 = 256;
+/// Counts halve once in so many milliseconds, as the one-second rates of the peers forget.
+const HALVE_AFTER: u64 = 1_000;
+
+/// Counts by server index, fading.
+#[derive(Debug)]
+pub(crate) struct Recent {
+    picks: Box<[Cell<u64>]>,
+    halved: Cell<Millis>,
+}
+
+impl Recent {
+    /// All start at a random fraction of one pick, so that the workers of a new process don't all begin with the same
+    /// server.
+    pub(crate) fn new(servers: usize, dice: &mut Dice) -> Recent {
+        let picks = (0..servers).map(|_| Cell::new(dice.below_u64(PICK))).collect();
+        Recent {
+            picks,
+            halved: Cell::new(Millis(0)),
+        }
+    }
+
+    pub(crate) fn count(&self, server: u32, now: Millis) {
+        self.fade(now);
+        let picks = &self.picks[server as usize];
+        picks.set(picks.get() + PICK);
+    }
+
+    /// Picks for the weight: `Less` when `a` had fewer than `b`.
+    pub(crate) fn compare(&self, (a, weight_a): (u32, u64), (b, weight_b): (u32, u64)) -> Ordering {
+        let of = |server: u32| self.picks[server as usize].get();
+        of(a)
+            .saturating_mul(weight_b)
+            .cmp(&of(b).saturating_mul(weight_a))
+    }
+
+    /// One sweep over all servers a second, so that a pick itself costs nothing.
+    fn fade(&self, now: Millis) {
+        let periods = now.0.saturating_sub(self.halved.get().0) / HALVE_AFTER;
+        if periods == 0 {
+            return;
+        }
+        self.halved
+            .set(Millis(self.halved.get().0 + periods * HALVE_AFTER));
+        for picks in &self.picks {
+            picks.set(picks.get() >> periods.min(63));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recent() -> Recent {
+        Recent {
+            picks: [0; 2].map(Cell::new).into(),
+            halved: Cell::new(Millis(0)),
+        }
+    }
+
+    #[test]
+    fn counts_by_weight() {
+        let recent = recent();
+        recent.count(0, Millis(0));
+        recent.count(0, Millis(0));
+        recent.count(1, Millis(0));
+        assert_eq!(recent.compare((0, 1), (1, 1)), Ordering::Greater);
+        assert_eq!(recent.compare((0, 2), (1, 1)), Ordering::Equal);
+        assert_eq!(recent.compare((0, 3), (1, 1)), Ordering::Less);
+    }
+
+    #[test]
+    fn halves_once_a_second_and_survives_a_long_silence() {
+        let recent = recent();
+        recent.count(0, Millis(0));
+        recent.count(0, Millis(999));
+        assert_eq!(recent.picks[0].get(), 2 * PICK);
+        recent.count(1, Millis(2_500));
+        assert_eq!((recent.picks[0].get(), recent.picks[1].get()), (PICK / 2, PICK));
+        recent.count(1, Millis(u64::MAX));
+        assert_eq!((recent.picks[0].get(), recent.picks[1].get()), (0, PICK));
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_changes_nothing() {
+        let recent = recent();
+        recent.count(0, Millis(5_000));
+        recent.count(0, Millis(10));
+        assert_eq!(recent.picks[0].get(), 2 * PICK);
+    }
+
+    #[test]
+    fn begins_with_a_random_order_of_less_than_one_pick() {
+        let begin = |seed| {
+            Recent::new(4, &mut Dice::new(seed))
+                .picks
+                .iter()
+                .map(Cell::get)
+                .collect::<Vec<_>>()
+        };
+        assert!(begin(1).iter().all(|&p| p < PICK));
+        assert_ne!(begin(1), begin(2));
+    }
+}

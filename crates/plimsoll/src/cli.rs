@@ -1,0 +1,265 @@
+//! The command line: every verb and option with its help, as clap definitions.
+//!
+//! Help, completions and man pages all come from here. Nothing is done here but turning arguments into values; a value
+//! that makes no sense is refused with clap's message and exit code 2.
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::exit::Exit;
+use crate::origin::address::Bind;
+use crate::origin::quantity::{Delay, Share, Size};
+
+/// A load balancer that chooses right, never gets in the way, and tells why.
+#[derive(Debug, Parser)]
+#[command(
+    name = "plimsoll",
+    version,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Balance requests over servers, in the foreground
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Run),
+    /// Start three demo servers and a balancer in front of them
+    #[command(after_help = DEMO_EXAMPLES)]
+    Demo(Demo),
+    /// Start a small backend server to try things against
+    #[command(after_help = ORIGIN_EXAMPLES)]
+    Origin(Origin),
+    /// Check a configuration and report every problem at once
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(Check),
+    /// Print the effective configuration, with where each value comes from
+    #[command(after_help = CONFIG_EXAMPLES)]
+    Config(Config),
+    /// Print the completion script for a shell
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions {
+        /// The shell to complete in
+        shell: Shell,
+    },
+    /// Print the man page
+    #[command(after_help = MAN_EXAMPLES)]
+    Man {
+        /// The verb whose page to print, in place of the overview
+        verb: Option<String>,
+    },
+}
+
+/// `plimsoll run`.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The configuration [default: ./plimsoll.toml, then /etc/plimsoll/plimsoll.toml]
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["listen", "to"])]
+    pub(crate) config: Option<PathBuf>,
+    /// Where to accept clients, with no file; ":8080" is that port on every address
+    #[arg(long, value_name = "ADDR", value_delimiter = ',', requires = "to")]
+    pub(crate) listen: Vec<String>,
+    /// The servers to balance over, with no file; ":8000" is that port on this machine
+    #[arg(long, value_name = "ADDR", value_delimiter = ',', requires = "listen")]
+    pub(crate) to: Vec<String>,
+    /// Worker threads [default: one for each usable core]
+    #[arg(long, value_name = "N")]
+    pub(crate) workers: Option<std::num::NonZeroUsize>,
+}
+
+/// `plimsoll demo`.
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// The balancer's port on 127.0.0.1; if it is taken, the next free one
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    pub(crate) port: u16,
+}
+
+/// `plimsoll origin`.
+#[derive(Debug, Args)]
+pub(crate) struct Origin {
+    /// Where to listen: HOST:PORT, :PORT on 127.0.0.1, or unix:/PATH; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = ":8000")]
+    pub(crate) listen: Bind,
+    /// Who it says it is [default: origin- and the port]
+    #[arg(long, value_name = "NAME", value_parser = origin_name)]
+    pub(crate) name: Option<String>,
+    /// How long each answer takes, for example 20ms
+    #[arg(long, value_name = "TIME", default_value_t)]
+    pub(crate) delay: Delay,
+    /// How far the delay varies: evenly, up to this much less or more
+    #[arg(long, value_name = "TIME", default_value_t)]
+    pub(crate) spread: Delay,
+    /// The share of requests answered with 500, for example 5%
+    #[arg(long, value_name = "SHARE", default_value_t)]
+    pub(crate) error_rate: Share,
+    /// Pad answers to this size, for example 1KiB
+    #[arg(long, value_name = "SIZE", default_value_t)]
+    pub(crate) body_size: Size,
+    /// The status of answers
+    #[arg(long, value_name = "CODE", default_value_t = 200, value_parser = clap::value_parser!(u16).range(200..=599))]
+    pub(crate) status: u16,
+    /// A second address that answers only /_origin, also while the first refuses connections
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) control: Option<Bind>,
+}
+
+/// `plimsoll check`.
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The configuration [default: ./plimsoll.toml, then /etc/plimsoll/plimsoll.toml]
+    pub(crate) file: Option<PathBuf>,
+    /// Report as JSON on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `plimsoll config`.
+#[derive(Debug, Args)]
+pub(crate) struct Config {
+    /// The configuration [default: ./plimsoll.toml, then /etc/plimsoll/plimsoll.toml]
+    pub(crate) file: Option<PathBuf>,
+    /// Print the JSON Schema of configurations
+    #[arg(long, conflicts_with = "file")]
+    pub(crate) schema: bool,
+}
+
+/// The name goes into a header field, so it has to be one that fits there.
+fn origin_name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > 64 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("a name is 1 to 64 visible ASCII characters without spaces".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// The definitions as a clap command, for help, completions and man pages.
+pub(crate) fn command() -> clap::Command {
+    let codes = Exit::ALL
+        .map(|exit| format!("  {:>2}  {}", exit.code(), exit.meaning()))
+        .join("\n");
+    Cli::command().after_help(format!("{TOP_EXAMPLES}\n\nExit status:\n{codes}"))
+}
+
+const TOP_EXAMPLES: &str = "\
+Examples:
+  plimsoll demo                                     see it work
+  plimsoll run --listen :8080 --to :8000,:8001      balance with no file
+  plimsoll run -c plimsoll.toml                     balance as the file says
+  plimsoll check                                    find every problem in ./plimsoll.toml
+
+`plimsoll help VERB` tells more about a verb.";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  plimsoll run --listen :8080 --to :8000,:8001,:8002
+  plimsoll run --listen 127.0.0.1:8080 --to 10.0.0.1:3000,unix:/run/app.sock
+  plimsoll run -c /etc/plimsoll/plimsoll.toml
+
+Signals:
+  TERM, INT  finish what is in flight, for at most 30 s (timeout.drain); again: end at once
+  QUIT       finish what is in flight, however long it takes
+  USR1       reopen the access log";
+
+const DEMO_EXAMPLES: &str = "\
+Examples:
+  plimsoll demo
+  plimsoll demo --port 9000
+
+Everything listens on 127.0.0.1 only. Ctrl-C ends it.";
+
+const ORIGIN_EXAMPLES: &str = "\
+Examples:
+  plimsoll origin --listen :8000 --name a
+  plimsoll origin --listen :8001 --name b --delay 20ms --spread 10ms
+  plimsoll origin --listen unix:/tmp/c.sock --name c --body-size 64KiB
+  curl localhost:8000/_origin                               see it
+  curl -X PUT -d '{\"delay\":\"2s\"}' localhost:8000/_origin    make it slow
+
+Each answer says who it is and what it received, as JSON.
+
+Behaviour:
+  These keys of PUT /_origin change it while it runs:
+  delay, spread, error_rate, status, body_size   as the options
+  hang       true: take requests and never answer
+  abort      true: close the connection in place of an answer
+  truncate   true: promise a body and close half-way through
+  refuse     true: do not listen; needs --control
+  DELETE /_origin on the control address ends the process at once, with code 1.";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  plimsoll check
+  plimsoll check /etc/plimsoll/plimsoll.toml
+  plimsoll check --json | jq .problems
+
+Exit status:
+  0  fine
+  1  problems";
+
+const CONFIG_EXAMPLES: &str = "\
+Examples:
+  plimsoll config
+  plimsoll config --schema > plimsoll.schema.json";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  plimsoll completions bash > /etc/bash_completion.d/plimsoll
+  plimsoll completions zsh > ~/.zfunc/_plimsoll
+  plimsoll completions fish > ~/.config/fish/completions/plimsoll.fish";
+
+const MAN_EXAMPLES: &str = "\
+Examples:
+  plimsoll man | man -l -
+  plimsoll man run > /usr/local/share/man/man1/plimsoll-run.1";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn lists_split_at_commas_and_repeat() {
+        let cli = Cli::try_parse_from([
+            "plimsoll", "run", "--listen", ":1,:2", "--listen", ":3", "--to", ":4",
+        ]);
+        let Verb::Run(run) = cli.unwrap().verb else {
+            panic!("not run")
+        };
+        assert_eq!(run.listen, [":1", ":2", ":3"]);
+        assert_eq!(run.to, [":4"]);
+    }
+
+    #[test]
+    fn a_file_and_flags_exclude_each_other_and_listen_needs_to() {
+        for wrong in [
+            vec!["plimsoll", "run", "-c", "x", "--listen", ":1", "--to", ":2"],
+            vec!["plimsoll", "run", "--listen", ":1"],
+            vec!["plimsoll", "run", "--to", ":1"],
+            vec!["plimsoll", "run", "--workers", "0"],
+            vec!["plimsoll", "config", "x", "--schema"],
+        ] {
+            let error = Cli::try_parse_from(&wrong).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_a_header_value_is_refused() {
+        assert!(origin_name("a").is_ok());
+        for wrong in ["", "a b", "ä", "a\r\nb"] {
+            assert!(origin_name(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! The verb `plimsoll run`: balances as a file or two options say, in the foreground.
+
+use plimsoll_config::{Loaded, from_flags};
+use plimsoll_control::files::LoadError;
+
+use crate::cli;
+use crate::configuration;
+use crate::exit::Exit;
+use crate::serve::{self, Signals};
+
+/// Runs until a signal ends it.
+pub(crate) fn run(args: &cli::Run) -> Exit {
+    let loaded = match load(args) {
+        Ok(loaded) => loaded,
+        Err(error) => return configuration::show_error(&error),
+    };
+    configuration::show_warnings(&loaded.warnings);
+    let mut config = loaded.config;
+    config.workers = args.workers.or(config.workers);
+    let runtime = match serve::runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return serve::cannot_start(&error),
+    };
+    runtime.block_on(async {
+        let signals = match Signals::catch() {
+            Ok(signals) => signals,
+            Err(error) => return serve::cannot_start(&error),
+        };
+        match serve::start(config) {
+            Ok(running) => {
+                running.announce();
+                running.until_stopped(signals).await
+            }
+            Err(failed) => failed.show(),
+        }
+    })
+}
+
+fn load(args: &cli::Run) -> Result<Loaded, LoadError> {
+    if args.listen.is_empty() {
+        return configuration::load(args.config.as_deref()).map(|(_, loaded)| loaded);
+    }
+    from_flags(&args.listen, &args.to).map_err(LoadError::Problems)
+}
