@@ -29,7 +29,11 @@ pub(crate) struct AccessLog {
 
 impl AccessLog {
     pub(crate) fn new(format: LogFormat, queue: LogQueue) -> AccessLog {
-        AccessLog { format, queue, batch: RefCell::default() }
+        AccessLog {
+            format,
+            queue,
+            batch: RefCell::default(),
+        }
     }
 
     /// Hands over what there is.
@@ -119,8 +123,20 @@ impl Record {
     pub(crate) fn note(&mut self, head: &Head, buffer: &[u8], host: &[u8]) {
         let Some(log) = &self.worker.log else { return };
         let combined = log.format == LogFormat::Combined;
-        let field = |name| if combined { head.value(buffer, name).unwrap_or_default() } else { b"" };
-        let pieces = [head.method(buffer), host, head.target().of(buffer), field("referer"), field("user-agent")];
+        let field = |name| {
+            if combined {
+                head.value(buffer, name).unwrap_or_default()
+            } else {
+                b""
+            }
+        };
+        let pieces = [
+            head.method(buffer),
+            host,
+            head.target().of(buffer),
+            field("referer"),
+            field("user-agent"),
+        ];
         self.said.bytes = self.worker.take_text();
         for (end, piece) in self.said.ends.iter_mut().zip(pieces) {
             self.said.bytes.extend_from_slice(piece);
@@ -162,33 +178,52 @@ impl Record {
 
     fn json(&self, out: &mut Vec<u8>, texts: &Texts, began: SystemTime, total: Duration) {
         let (letters, reason) = self.ending();
-        let millis = began.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.subsec_millis());
+        let millis = began
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |d| d.subsec_millis());
         out.extend_from_slice(b"{\"time\":\"");
         out.extend_from_slice(texts.iso.as_bytes());
         out.push(b'.');
-        out.extend_from_slice(&[b'0' + (millis / 100) as u8, b'0' + (millis / 10 % 10) as u8, b'0' + (millis % 10) as u8]);
+        out.extend_from_slice(&[
+            b'0' + (millis / 100) as u8,
+            b'0' + (millis / 10 % 10) as u8,
+            b'0' + (millis % 10) as u8,
+        ]);
         out.extend_from_slice(b"Z\"");
         let upstream = self.backend.map(|b| &self.view.backends[b].balancer);
-        let server = upstream.zip(self.server).map(|(u, s)| u.backend().servers[s as usize].name.as_bytes());
+        let server = upstream
+            .zip(self.server)
+            .map(|(u, s)| u.backend().servers[s as usize].name.as_bytes());
         key(out, "client");
         text(out, Some(self.client.to_string().as_bytes()));
         for (n, name) in ["method", "host", "path"].into_iter().enumerate() {
             key(out, name);
             text(out, Some(self.said.piece(n)).filter(|piece| !piece.is_empty()));
         }
-        for (name, value) in [("status", u64::from(self.status)), ("received_bytes", self.received), ("sent_bytes", self.sent)] {
+        for (name, value) in [
+            ("status", u64::from(self.status)),
+            ("received_bytes", self.received),
+            ("sent_bytes", self.sent),
+        ] {
             key(out, name);
             emit::number(out, value);
         }
         key(out, "route");
-        text(out, self.route.map(|r| self.view.shared.routes[r].name.as_bytes()));
+        text(
+            out,
+            self.route.map(|r| self.view.shared.routes[r].name.as_bytes()),
+        );
         key(out, "backend");
         text(out, upstream.map(|u| u.backend().name.as_bytes()));
         key(out, "server");
         text(out, server);
         key(out, "attempts");
         emit::number(out, u64::from(self.attempts));
-        for (name, time) in [("connect_ms", self.connect), ("first_byte_ms", self.first_byte), ("total_ms", Some(total))] {
+        for (name, time) in [
+            ("connect_ms", self.connect),
+            ("first_byte_ms", self.first_byte),
+            ("total_ms", Some(total)),
+        ] {
             key(out, name);
             milliseconds(out, time);
         }
@@ -281,12 +316,18 @@ fn escape(out: &mut Vec<u8>, value: &[u8]) {
 
 /// Milliseconds with three decimals, or null.
 fn milliseconds(out: &mut Vec<u8>, time: Option<Duration>) {
-    let Some(time) = time else { return out.extend_from_slice(b"null") };
+    let Some(time) = time else {
+        return out.extend_from_slice(b"null");
+    };
     let micros = time.as_micros() as u64;
     emit::number(out, micros / 1000);
     out.push(b'.');
     let rest = micros % 1000;
-    out.extend_from_slice(&[b'0' + (rest / 100) as u8, b'0' + (rest / 10 % 10) as u8, b'0' + (rest % 10) as u8]);
+    out.extend_from_slice(&[
+        b'0' + (rest / 100) as u8,
+        b'0' + (rest / 10 % 10) as u8,
+        b'0' + (rest % 10) as u8,
+    ]);
 }
 
 #[cfg(test)]
@@ -301,14 +342,23 @@ mod tests {
 
     #[test]
     fn texts_are_escaped_for_json() {
-        assert_eq!(written(|o| text(o, Some(b"a\"b\\c\x01\xff\xc3\xa9"))), "\"a\\\"b\\\\c\\u0001\u{fffd}\u{e9}\"");
+        assert_eq!(
+            written(|o| text(o, Some(b"a\"b\\c\x01\xff\xc3\xa9"))),
+            "\"a\\\"b\\\\c\\u0001\u{fffd}\u{e9}\""
+        );
         assert_eq!(written(|o| text(o, None)), "null");
     }
 
     #[test]
     fn times_have_three_decimals() {
-        assert_eq!(written(|o| milliseconds(o, Some(Duration::from_micros(1_002_003)))), "1002.003");
-        assert_eq!(written(|o| milliseconds(o, Some(Duration::from_micros(7)))), "0.007");
+        assert_eq!(
+            written(|o| milliseconds(o, Some(Duration::from_micros(1_002_003)))),
+            "1002.003"
+        );
+        assert_eq!(
+            written(|o| milliseconds(o, Some(Duration::from_micros(7)))),
+            "0.007"
+        );
         assert_eq!(written(|o| milliseconds(o, None)), "null");
     }
 }

@@ -102,7 +102,13 @@ pub(crate) async fn run(
     match result {
         Ok(meaning) => {
             exchange.record.first_byte = Some(exchange.record.elapsed());
-            Ok(Answer { stream: attempt.stream, head: attempt.head, buffer: attempt.buffer, meaning, sent: attempt.sent })
+            Ok(Answer {
+                stream: attempt.stream,
+                head: attempt.head,
+                buffer: attempt.buffer,
+                meaning,
+                sent: attempt.sent,
+            })
         }
         Err(error) => {
             let failure = attempt.failure(&error);
@@ -114,7 +120,12 @@ pub(crate) async fn run(
 }
 
 /// A pooled connection, or a new one.
-async fn connection(exchange: &mut Exchange<'_>, backend: usize, lease: &Lease, fresh: bool) -> Result<(Stream, bool), Failed> {
+async fn connection(
+    exchange: &mut Exchange<'_>,
+    backend: usize,
+    lease: &Lease,
+    fresh: bool,
+) -> Result<(Stream, bool), Failed> {
     let worker = exchange.worker;
     let timeouts = &exchange.view.shared.config.timeouts;
     let pool = &exchange.view.backends[backend].pools[lease.index() as usize];
@@ -126,7 +137,9 @@ async fn connection(exchange: &mut Exchange<'_>, backend: usize, lease: &Lease, 
         }
     }
     let before = exchange.record.elapsed();
-    let limit = timeouts.connect.min(Duration::from_millis(exchange.total_due.saturating_sub(worker.deadlines.now().0)));
+    let limit = timeouts.connect.min(Duration::from_millis(
+        exchange.total_due.saturating_sub(worker.deadlines.now().0),
+    ));
     let server = lease.server();
     match connect(&server.address, &exchange.down.timer, limit).await {
         Ok(stream) => {
@@ -141,14 +154,22 @@ async fn connection(exchange: &mut Exchange<'_>, backend: usize, lease: &Lease, 
             if error.who == Who::Server {
                 server.live.refused(worker.deadlines.now());
             }
-            Err(Failed { failure: Failure::Connect, error })
+            Err(Failed {
+                failure: Failure::Connect,
+                error,
+            })
         }
     }
 }
 
 impl Try<'_> {
     /// Ready with a final head, or an error. Interim heads go out before anything further is looked at.
-    fn poll(&mut self, cx: &mut Context<'_>, exchange: &mut Exchange<'_>, route: &Route) -> Poll<Result<framing::Response, Error>> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        exchange: &mut Exchange<'_>,
+        route: &Route,
+    ) -> Poll<Result<framing::Response, Error>> {
         self.poll_upload(cx, exchange)?;
         loop {
             ready!(self.poll_interim(cx, exchange))?;
@@ -178,7 +199,11 @@ impl Try<'_> {
         if self.sent || self.broken {
             return Ok(());
         }
-        match self.up.poll(cx, (&mut exchange.down.stream, &mut self.stream), &exchange.worker.buffers) {
+        match self.up.poll(
+            cx,
+            (&mut exchange.down.stream, &mut self.stream),
+            &exchange.worker.buffers,
+        ) {
             Poll::Ready(Ok(())) => {
                 self.sent = true;
                 self.began = exchange.worker.deadlines.now().0;
@@ -204,8 +229,12 @@ impl Try<'_> {
                     self.interim_sent += n;
                     exchange.record.sent += n as u64;
                 }
-                Poll::Ready(Err(e)) => return Poll::Ready(Err(Error::new(Who::Client, Phase::Head, What::Io(e)))),
-                Poll::Pending if exchange.down.timer.poll_due(cx) => return Poll::Ready(Err(exchange.timed_out(Who::Client, Phase::Head))),
+                Poll::Ready(Err(e)) => {
+                    return Poll::Ready(Err(Error::new(Who::Client, Phase::Head, What::Io(e))));
+                }
+                Poll::Pending if exchange.down.timer.poll_due(cx) => {
+                    return Poll::Ready(Err(exchange.timed_out(Who::Client, Phase::Head)));
+                }
                 Poll::Pending => return Poll::Pending,
             }
         }
@@ -220,14 +249,23 @@ impl Try<'_> {
             return Ok(Seen::Nothing);
         }
         let malformed = |reason| Error::new(Who::Server, Phase::Head, What::Malformed(reason));
-        let limits = Limits { target: 0, ..exchange.view.shared.head_limits };
-        if !self.head.parse(self.buffer.filled(), &limits).map_err(malformed)? {
+        let limits = Limits {
+            target: 0,
+            ..exchange.view.shared.head_limits
+        };
+        if !self
+            .head
+            .parse(self.buffer.filled(), &limits)
+            .map_err(malformed)?
+        {
             return Ok(Seen::Nothing);
         }
         let bytes = &self.buffer.filled()[..self.head.len()];
         let meaning = framing::response(&self.head, bytes, exchange.asked.to_head).map_err(malformed)?;
         match self.head.status() {
-            101 => self.judge_upgrade(&meaning, exchange).map(|()| Seen::Final(meaning)),
+            101 => self
+                .judge_upgrade(&meaning, exchange)
+                .map(|()| Seen::Final(meaning)),
             100..=199 => self.pass_interim(exchange).map(|()| Seen::Interim),
             _ => Ok(Seen::Final(meaning)),
         }
@@ -248,7 +286,11 @@ impl Try<'_> {
         }
         let len = self.head.len();
         if !exchange.asked.http10 {
-            forward::interim(&mut self.interim, (&self.head, &self.buffer.filled()[..len]), None);
+            forward::interim(
+                &mut self.interim,
+                (&self.head, &self.buffer.filled()[..len]),
+                None,
+            );
         }
         self.buffer.consume(len);
         self.head.reset(Kind::Response);
@@ -258,7 +300,10 @@ impl Try<'_> {
     /// Reads from the server. `Ready` when there is something new to look at.
     fn poll_server(&mut self, cx: &mut Context<'_>, exchange: &Exchange<'_>) -> Result<Poll<()>, Error> {
         let max = exchange.view.shared.head_limits.head().max(SIZE);
-        match self.stream.poll_fill(cx, &mut self.buffer, &exchange.worker.buffers, (usize::MAX, max)) {
+        match self
+            .stream
+            .poll_fill(cx, &mut self.buffer, &exchange.worker.buffers, (usize::MAX, max))
+        {
             Poll::Ready(Ok(0)) => Err(Error::new(Who::Server, Phase::Head, What::Closed)),
             Poll::Ready(Ok(_)) => Ok(Poll::Ready(())),
             Poll::Ready(Err(e)) => Err(Error::new(Who::Server, Phase::Head, What::Io(e))),
@@ -281,16 +326,30 @@ impl Try<'_> {
         } else if self.up.waits_for == End::Sink {
             exchange.arm(route.idle);
         } else {
-            let now = exchange.worker.deadlines.now().0;
-            let by_rate = (self.began + (RATE_GRACE.as_millis() as u64).max(self.up.read * 1000 / RATE_PER_SECOND)).saturating_sub(now);
-            exchange.arm(exchange.view.shared.config.timeouts.body.min(Duration::from_millis(by_rate)));
+            let by_rate = Duration::from_millis(
+                self.due_by_rate()
+                    .saturating_sub(exchange.worker.deadlines.now().0),
+            );
+            exchange.arm(exchange.view.shared.config.timeouts.body.min(by_rate));
         }
     }
 
+    /// When a body that has come this far falls below the minimum rate, in milliseconds.
+    fn due_by_rate(&self) -> u64 {
+        self.began + (RATE_GRACE.as_millis() as u64).max(self.up.read * 1000 / RATE_PER_SECOND)
+    }
+
     fn timeout(&self, exchange: &Exchange<'_>) -> Error {
-        let uploading = !self.sent && !self.broken;
-        let who = if uploading && self.up.waits_for == End::Source { Who::Client } else { Who::Server };
-        exchange.timed_out(who, Phase::Head)
+        let waits_for_client = !self.sent && !self.broken && self.up.waits_for == End::Source;
+        if !waits_for_client {
+            return exchange.timed_out(Who::Server, Phase::Head);
+        }
+        match exchange.timed_out(Who::Client, Phase::Head) {
+            error if error.who == Who::Client && self.due_by_rate() <= exchange.worker.deadlines.now().0 => {
+                Error::new(Who::Client, Phase::Head, What::TooSlow)
+            }
+            error => error,
+        }
     }
 
     /// What kind of failure an error is, for the decision whether to try again.

@@ -30,13 +30,18 @@ impl WallClock {
             self.second.set(Some(second));
             *self.texts.borrow_mut() = Some(spell(second));
         }
-        Ref::map(self.texts.borrow(), |texts| texts.as_ref().expect("set with the second"))
+        Ref::map(self.texts.borrow(), |texts| {
+            texts.as_ref().expect("set with the second")
+        })
     }
 }
 
 fn spell(second: u64) -> Texts {
     // A clock beyond the year 9999 is not worth an error.
-    let timestamp = i64::try_from(second).ok().and_then(|s| Timestamp::from_second(s).ok()).unwrap_or(Timestamp::UNIX_EPOCH);
+    let timestamp = i64::try_from(second)
+        .ok()
+        .and_then(|s| Timestamp::from_second(s).ok())
+        .unwrap_or(Timestamp::UNIX_EPOCH);
     let utc = timestamp.to_zoned(TimeZone::UTC);
     Texts {
         http: utc.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string(),

@@ -111,7 +111,14 @@ impl Error {
             (What::TimedOut, _) => 504,
             (What::BodyTooLarge, _) => 413,
             (What::NoRoute, _) => 404,
-            (What::ServersFull | What::NoServer | What::NoDescriptors | What::TooManyConnections | What::Stopped, _) => 503,
+            (
+                What::ServersFull
+                | What::NoServer
+                | What::NoDescriptors
+                | What::TooManyConnections
+                | What::Stopped,
+                _,
+            ) => 503,
             (_, Who::Client) => 400,
             _ => 502,
         }
@@ -144,8 +151,12 @@ impl Error {
     /// A sentence for the person who reads the answer.
     pub(crate) fn sentence(&self) -> &'static str {
         match (&self.what, self.who, self.phase) {
-            (What::Malformed(_), Who::Client, _) => "The request is not valid HTTP/1.1 as this server accepts it.",
-            (What::Malformed(_) | What::UnaskedUpgrade | What::TooManyInterim, ..) => "The server behind gave an invalid answer.",
+            (What::Malformed(_), Who::Client, _) => {
+                "The request is not valid HTTP/1.1 as this server accepts it."
+            }
+            (What::Malformed(_) | What::UnaskedUpgrade | What::TooManyInterim, ..) => {
+                "The server behind gave an invalid answer."
+            }
             (What::TimedOut, Who::Client, _) | (What::TooSlow, ..) => "The request took too long to arrive.",
             (What::TimedOut, _, Phase::Connect) => "No server behind could be reached in time.",
             (What::TimedOut, ..) => "The server behind did not answer in time.",
@@ -164,13 +175,15 @@ impl Error {
     /// The error type of RFC 9209 that comes nearest.
     pub(crate) fn proxy_status(&self) -> &'static str {
         match (&self.what, self.who, self.phase) {
-            (What::Malformed(_), Who::Client, _) | (What::BodyTooLarge | What::TooSlow, ..) | (What::TimedOut, Who::Client, _) => {
-                "http_request_error"
-            }
+            (What::Malformed(_), Who::Client, _)
+            | (What::BodyTooLarge | What::TooSlow, ..)
+            | (What::TimedOut, Who::Client, _) => "http_request_error",
             (What::Malformed(_) | What::UnaskedUpgrade | What::TooManyInterim, ..) => "http_protocol_error",
             (What::TimedOut, _, Phase::Connect) => "connection_timeout",
             (What::TimedOut, ..) => "http_response_timeout",
-            (What::Io(e), _, Phase::Connect) if e.kind() == io::ErrorKind::ConnectionRefused => "connection_refused",
+            (What::Io(e), _, Phase::Connect) if e.kind() == io::ErrorKind::ConnectionRefused => {
+                "connection_refused"
+            }
             (What::Io(_), _, Phase::Connect) => "destination_unavailable",
             (What::Io(_) | What::Closed, ..) => "connection_terminated",
             (What::NoRoute, ..) => "destination_not_found",
@@ -184,6 +197,15 @@ impl Error {
 /// True for errors that say that this process, not the peer, lacks something.
 pub(crate) fn is_our_shortage(error: &io::Error) -> bool {
     use rustix::io::Errno;
-    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL, Errno::AGAIN];
-    error.raw_os_error().is_some_and(|code| shortages.iter().any(|e| e.raw_os_error() == code))
+    let shortages = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOBUFS,
+        Errno::NOMEM,
+        Errno::ADDRNOTAVAIL,
+        Errno::AGAIN,
+    ];
+    error
+        .raw_os_error()
+        .is_some_and(|code| shortages.iter().any(|e| e.raw_os_error() == code))
 }

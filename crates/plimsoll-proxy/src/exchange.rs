@@ -32,7 +32,6 @@ pub(crate) struct Asked {
     pub(crate) http10: bool,
     pub(crate) to_head: bool,
     pub(crate) idempotent: bool,
-    pub(crate) form: Form,
     /// The protocol that the client wants to switch to, where the route allows it.
     pub(crate) upgrade: Option<Box<str>>,
     /// Hash of the key that places the request, for a backend that goes by one.
@@ -57,11 +56,27 @@ pub(crate) async fn run(down: &mut Downstream, worker: &Rc<Worker>, head: Box<He
     record.received = head.len() as u64;
     let (asked, planned) = plan(down, worker, &view, &head, &mut record);
     down.buffer.consume(head.len());
+    worker.buffers.park(&mut down.buffer);
     worker.give_head(head);
-    let exchange = Exchange { down, worker, view: Rc::clone(&view), record, asked, total_due: u64::MAX };
+    let exchange = Exchange {
+        down,
+        worker,
+        view: Rc::clone(&view),
+        record,
+        asked,
+        total_due: u64::MAX,
+    };
     match planned {
-        Plan::Refuse { error, whole } => exchange.tell(&error, whole).await,
-        Plan::Answer { route, location, body_follows } => exchange.answer(&view.shared.routes[route], location, body_follows).await,
+        Plan::Refuse { error, whole, form } => exchange.tell(&error, whole, form).await,
+        Plan::Answer {
+            route,
+            location,
+            body_follows,
+        } => {
+            exchange
+                .answer(&view.shared.routes[route], location, body_follows)
+                .await
+        }
         Plan::Proxy { route, backend, up } => exchange.proxy(&view.shared.routes[route], backend, *up).await,
     }
 }
@@ -69,13 +84,27 @@ pub(crate) async fn run(down: &mut Downstream, worker: &Rc<Worker>, head: Box<He
 /// What is going to happen to a request.
 enum Plan {
     /// `whole`: there is nothing more to read of the request.
-    Refuse { error: Error, whole: bool },
-    Answer { route: usize, location: Option<Vec<u8>>, body_follows: bool },
-    Proxy { route: usize, backend: usize, up: Box<Pump> },
+    Refuse { error: Error, whole: bool, form: Form },
+    Answer {
+        route: usize,
+        location: Option<Vec<u8>>,
+        body_follows: bool,
+    },
+    Proxy {
+        route: usize,
+        backend: usize,
+        up: Box<Pump>,
+    },
 }
 
 /// Judges the head, finds the route, and prepares what is sent on. Everything that needs the head's bytes happens here.
-fn plan(down: &mut Downstream, worker: &Rc<Worker>, view: &View, head: &Head, record: &mut Record) -> (Asked, Plan) {
+fn plan(
+    down: &mut Downstream,
+    worker: &Rc<Worker>,
+    view: &View,
+    head: &Head,
+    record: &mut Record,
+) -> (Asked, Plan) {
     let bytes = &down.buffer.filled()[..head.len()];
     let config = &view.shared.config;
     let mut asked = Asked::new(head, bytes);
@@ -83,23 +112,43 @@ fn plan(down: &mut Downstream, worker: &Rc<Worker>, view: &View, head: &Head, re
         Underscores::Refuse if head.has_underscore() => Err(Reason::Underscore),
         _ => Ok(judged),
     });
-    let host = judged.as_ref().ok().and_then(|j| j.host).map_or(&b""[..], |span| span.of(bytes));
+    let host = judged
+        .as_ref()
+        .ok()
+        .and_then(|j| j.host)
+        .map_or(&b""[..], |span| span.of(bytes));
     record.note(head, bytes, host);
     let judged = match judged {
         Ok(judged) => judged,
         Err(reason) => {
             let error = Error::new(Who::Client, Phase::Request, What::Malformed(reason));
-            return (asked, Plan::Refuse { error, whole: false });
+            return (
+                asked,
+                Plan::Refuse {
+                    error,
+                    whole: false,
+                    form: Form::of(head.value(bytes, "accept")),
+                },
+            );
         }
     };
     asked.keep_alive = judged.keep_alive;
     let target = judged.target.origin_form(bytes).rest;
     let path = target.split(|&b| b == b'?').next().unwrap_or_default();
     let path = if path.is_empty() { b"/" } else { path };
-    let found = view.shared.router.find(host_without_port(host), head.method(bytes), path, &|name| head.value(bytes, name));
+    let found = view
+        .shared
+        .router
+        .find(host_without_port(host), head.method(bytes), path, &|name| {
+            head.value(bytes, name)
+        });
     let Some(number) = found.or(view.shared.fallbacks[down.listener]) else {
         let error = Error::new(Who::Us, Phase::Connect, What::NoRoute);
-        return (asked, Plan::Refuse { error, whole: judged.framing == Framing::None });
+        let (whole, form) = (
+            judged.framing == Framing::None,
+            Form::of(head.value(bytes, "accept")),
+        );
+        return (asked, Plan::Refuse { error, whole, form });
     };
     record.route = Some(number);
     let client = down.client.named_by(head, bytes, &config.trusted);
@@ -107,24 +156,60 @@ fn plan(down: &mut Downstream, worker: &Rc<Worker>, view: &View, head: &Head, re
     let route = &view.shared.routes[number];
     let Action::Proxy(weights) = &route.action else {
         let body_follows = judged.framing != Framing::None;
-        return (asked, Plan::Answer { route: number, location: location(&route.action, host, target), body_follows });
+        return (
+            asked,
+            Plan::Answer {
+                route: number,
+                location: location(&route.action, host, target),
+                body_follows,
+            },
+        );
     };
     if matches!(judged.framing, Framing::Length(n) if n > route.body_max) {
         let error = Error::new(Who::Client, Phase::Head, What::BodyTooLarge);
-        return (asked, Plan::Refuse { error, whole: false });
+        return (
+            asked,
+            Plan::Refuse {
+                error,
+                whole: false,
+                form: Form::of(head.value(bytes, "accept")),
+            },
+        );
     }
-    let backend = if let [(only, _)] = weights[..] { only } else { split(weights, &mut worker.dice.borrow_mut()) };
+    let backend = if let [(only, _)] = weights[..] {
+        only
+    } else {
+        split(weights, &mut worker.dice.borrow_mut())
+    };
     if let Balance::Hash(key) = &view.backends[backend].balancer.backend().balance {
         asked.key = place(key, head, bytes, target, client.address);
     }
     asked.upgrade = upgrade(&judged, bytes, route);
     let mut out = worker.take_text();
-    forward::request(&mut out, (head, bytes), &judged, &client, &config.http, asked.upgrade.as_deref().map(str::as_bytes));
-    let replay = if asked.idempotent && route.retries > 0 { config.limits.replay } else { 0 };
+    forward::request(
+        &mut out,
+        (head, bytes),
+        &judged,
+        &client,
+        &config.http,
+        asked.upgrade.as_deref().map(str::as_bytes),
+    );
+    let replay = if asked.idempotent && route.retries > 0 {
+        config.limits.replay
+    } else {
+        0
+    };
     let body = take_body(&mut down.buffer, head.len(), judged.framing);
     let mut up = Pump::new(out, judged.framing, judged.framing, body, replay);
     up.body_max = route.body_max;
-    (asked, Plan::Proxy { route: number, backend, up: Box::new(up) })
+    (
+        asked,
+        Plan::Proxy {
+            route: number,
+            backend,
+            up: Box::new(up),
+        },
+    )
 }
 
 impl Asked {
@@ -135,16 +220,9 @@ impl Asked {
             http10: head.version() == Version::Http10,
             to_head: method == b"HEAD",
             idempotent: idempotent(method),
-            form: Form::Text,
             upgrade: None,
             key: 0,
         }
-        .with_form(head, bytes)
-    }
-
-    fn with_form(mut self, head: &Head, bytes: &[u8]) -> Asked {
-        self.form = Form::of(head.value(bytes, "accept"));
-        self
     }
 }
 
@@ -161,7 +239,11 @@ fn take_body(buffer: &mut Buffer, head: usize, framing: Framing) -> Buffer {
 /// The protocol to switch to, if client and route want the same one.
 fn upgrade(judged: &framing::Request, bytes: &[u8], route: &Route) -> Option<Box<str>> {
     let wanted = judged.upgrade?.of(bytes);
-    route.upgrade.iter().find(|allowed| wanted.eq_ignore_ascii_case(allowed.as_bytes())).map(|p| p.as_str().into())
+    route
+        .upgrade
+        .iter()
+        .find(|allowed| wanted.eq_ignore_ascii_case(allowed.as_bytes()))
+        .map(|p| p.as_str().into())
 }
 
 /// Hashes what a request is placed by; the client's address where the request has no such thing.
@@ -190,12 +272,16 @@ fn place(key: &HashKey, head: &Head, bytes: &[u8], target: &[u8], client: IpAddr
 
 /// The value of `name` in a list of `name=value`.
 fn pair<'b>(list: &'b [u8], separator: u8, name: &[u8]) -> Option<&'b [u8]> {
-    list.split(|&b| b == separator).map(<[u8]>::trim_ascii_start).find_map(|p| p.strip_prefix(name)?.strip_prefix(b"="))
+    list.split(|&b| b == separator)
+        .map(<[u8]>::trim_ascii_start)
+        .find_map(|p| p.strip_prefix(name)?.strip_prefix(b"="))
 }
 
 /// The `Location` of a redirect, filled in; `None` for any other action.
 fn location(action: &Action, host: &[u8], target: &[u8]) -> Option<Vec<u8>> {
-    let Action::Redirect { location, .. } = action else { return None };
+    let Action::Redirect { location, .. } = action else {
+        return None;
+    };
     let at = target.iter().position(|&b| b == b'?').unwrap_or(target.len());
     let (path, query) = (if at == 0 { b"/" } else { &target[..at] }, &target[at..]);
     let mut out = Vec::new();
@@ -244,7 +330,10 @@ impl Exchange<'_> {
                 }
             };
             self.record.server = Some(lease.index());
-            match self.try_server(route, backend, &lease, &mut up, tried.len()).await {
+            match self
+                .try_server(route, backend, &lease, &mut up, tried.len())
+                .await
+            {
                 Ok(answer) => return response::pass_on(self, route, backend, lease, answer, up).await,
                 Err(error) if self.may_go_on(&error, route, &tried, &up) => {
                     tried.push(lease.index());
@@ -299,18 +388,32 @@ impl Exchange<'_> {
     }
 
     fn pick(&self, backend: usize, tried: &[u32]) -> Result<Lease, NoServer> {
-        let ask = Ask { now: self.worker.deadlines.now(), key: self.asked.key, tried };
-        self.view.backends[backend].balancer.pick(&ask, &mut self.worker.dice.borrow_mut())
+        let ask = Ask {
+            now: self.worker.deadlines.now(),
+            key: self.asked.key,
+            tried,
+        };
+        self.view.backends[backend]
+            .balancer
+            .pick(&ask, &mut self.worker.dice.borrow_mut())
     }
 
     /// `after` from now, in milliseconds; never for none.
     fn due_after(&self, after: Option<Duration>) -> u64 {
-        after.map_or(u64::MAX, |after| self.worker.deadlines.now().0.saturating_add(after.as_millis() as u64))
+        after.map_or(u64::MAX, |after| {
+            self.worker
+                .deadlines
+                .now()
+                .0
+                .saturating_add(after.as_millis() as u64)
+        })
     }
 
     /// Arms the connection's deadline, the route's total included.
     pub(crate) fn arm(&self, after: Duration) {
-        self.down.timer.arm_at(self.due_after(Some(after)).min(self.total_due));
+        self.down
+            .timer
+            .arm_at(self.due_after(Some(after)).min(self.total_due));
     }
 
     /// The deadline that passed, as an error: the route's total, or the one that was waited for.
@@ -332,6 +435,7 @@ impl Exchange<'_> {
     async fn give_up(mut self, error: &Error, mut up: Pump) -> After {
         self.record.received += up.read;
         up.release(&self.worker.buffers);
+        let form = Form::in_head(&up.head);
         self.worker.give_text(std::mem::take(&mut up.head));
         if error.who == Who::Client && matches!(error.what, What::Io(_) | What::Closed) {
             self.record.failed(error);
@@ -341,16 +445,16 @@ impl Exchange<'_> {
         if whole && !up.surplus.is_empty() {
             self.down.buffer = Buffer::holding(&up.surplus);
         }
-        self.tell(error, whole).await
+        self.tell(error, whole, form).await
     }
 
     /// Sends an answer about `error`; the connection may go on if the request has been read to its end.
-    pub(crate) async fn tell(mut self, error: &Error, whole: bool) -> After {
+    pub(crate) async fn tell(mut self, error: &Error, whole: bool, form: Form) -> After {
         self.record.failed(error);
         let mut out = self.worker.take_text();
         let date = self.date();
         let close = !(whole && self.asked.keep_alive) || self.is_last();
-        reply::write_error(&mut out, error, self.asked.form, self.sending(&date, close));
+        reply::write_error(&mut out, error, form, self.sending(&date, close));
         self.record.status = error.status();
         self.send(out, close).await
     }
@@ -362,11 +466,21 @@ impl Exchange<'_> {
         let date = self.date();
         let close = body_follows || !self.asked.keep_alive || self.is_last();
         let (status, content_type, body) = match &route.action {
-            Action::Respond { status, body, content_type } => (*status, content_type.as_str(), body.as_bytes()),
+            Action::Respond {
+                status,
+                body,
+                content_type,
+            } => (*status, content_type.as_str(), body.as_bytes()),
             Action::Redirect { status, .. } => (*status, "text/plain; charset=utf-8", &b""[..]),
             Action::Proxy(_) => (500, "text/plain; charset=utf-8", &b""[..]), // `plan` sends those to `proxy`
         };
-        let reply = Reply { status, content_type, location: location.as_deref(), proxy_status: None, body };
+        let reply = Reply {
+            status,
+            content_type,
+            location: location.as_deref(),
+            proxy_status: None,
+            body,
+        };
         reply.write(&mut out, self.sending(&date, close));
         self.record.status = status;
         self.send(out, close).await
@@ -377,12 +491,20 @@ impl Exchange<'_> {
     }
 
     fn sending<'d>(&self, date: &'d str, close: bool) -> Sending<'d> {
-        Sending { date, close, keep_alive_named: self.asked.http10, to_head: self.asked.to_head }
+        Sending {
+            date,
+            close,
+            keep_alive_named: self.asked.http10,
+            to_head: self.asked.to_head,
+        }
     }
 
     async fn send(mut self, out: Vec<u8>, close: bool) -> After {
         self.record.sent += out.len() as u64;
-        let written = self.down.write_all(&out, self.view.shared.config.timeouts.idle).await;
+        let written = self
+            .down
+            .write_all(&out, self.view.shared.config.timeouts.idle)
+            .await;
         self.worker.give_text(out);
         match written {
             Ok(()) if close => After::Linger,
@@ -409,10 +531,17 @@ mod tests {
     #[test]
     fn redirects_are_filled_in() {
         let redirect = |to: &str, target: &str| {
-            let action = Action::Redirect { status: 308, location: to.into() };
-            String::from_utf8(location(&action, b"h:1", target.as_bytes()).expect("a redirect")).expect("text")
+            let action = Action::Redirect {
+                status: 308,
+                location: to.into(),
+            };
+            String::from_utf8(location(&action, b"h:1", target.as_bytes()).expect("a redirect"))
+                .expect("text")
         };
-        assert_eq!(redirect("https://{host}{path}{query}", "/a?b={path}"), "https://h:1/a?b={path}");
+        assert_eq!(
+            redirect("https://{host}{path}{query}", "/a?b={path}"),
+            "https://h:1/a?b={path}"
+        );
         assert_eq!(redirect("/new{path}", "?x"), "/new/");
         assert_eq!(redirect("/{other}", "/"), "/{other}");
     }

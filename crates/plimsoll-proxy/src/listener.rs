@@ -53,7 +53,10 @@ pub(crate) struct Places {
 ///
 /// # Errors
 /// The address is in use (by anybody: sharing it with another program unnoticed is no good), not ours, or not allowed.
-pub(crate) fn bind(address: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<std::net::TcpListener>)> {
+pub(crate) fn bind(
+    address: SocketAddr,
+    workers: usize,
+) -> io::Result<(SocketAddr, Vec<std::net::TcpListener>)> {
     // Without SO_REUSEPORT, so that a second balancer on the same port is an error and not a silent half of the traffic.
     let probe = socket(address, false)?;
     let bound = probe.local_addr()?.as_socket().unwrap_or(address);
@@ -84,7 +87,9 @@ fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
 /// Accepts until the worker drains; then takes what already waits, and closes the socket.
 pub(crate) async fn accept(worker: Rc<Worker>, door: Doors, mut orders: watch::Receiver<Order>) {
     let _busy = worker.enter();
-    let Ok(listener) = TcpListener::from_std(door.socket) else { return };
+    let Ok(listener) = TcpListener::from_std(door.socket) else {
+        return;
+    };
     loop {
         let gates = match enter(&door.limits) {
             Some(gates) => gates,
@@ -127,12 +132,21 @@ async fn rest(limits: &DoorLimits, error: &io::Error) {
         return; // the client was gone before it was accepted
     }
     if !limits.paused.swap(true, Ordering::Relaxed) {
-        notice(&format!("accepting pauses: {error}; raise the descriptor limit (ulimit -n) or lower max_connections"));
+        notice(&format!(
+            "accepting pauses: {error}; raise the descriptor limit (ulimit -n) or lower max_connections"
+        ));
     }
     tokio::time::sleep(REST).await;
 }
 
-fn admit(worker: &Rc<Worker>, limits: &DoorLimits, index: usize, gates: Vec<GateSlot>, stream: TcpStream, peer: SocketAddr) {
+fn admit(
+    worker: &Rc<Worker>,
+    limits: &DoorLimits,
+    index: usize,
+    gates: Vec<GateSlot>,
+    stream: TcpStream,
+    peer: SocketAddr,
+) {
     if limits.paused.load(Ordering::Relaxed) && limits.paused.swap(false, Ordering::Relaxed) {
         notice("accepting goes on");
     }
@@ -145,7 +159,10 @@ fn admit(worker: &Rc<Worker>, limits: &DoorLimits, index: usize, gates: Vec<Gate
         },
     };
     let _ = SockRef::from(&stream).set_tcp_nodelay(true); // fails only on a socket that is gone
-    let places = Places { _gates: gates, _client: client };
+    let places = Places {
+        _gates: gates,
+        _client: client,
+    };
     let down = Downstream::new(worker, Stream::Tcp(stream), index, (peer.ip(), local), places);
     tokio::task::spawn_local(downstream::serve(down, Rc::clone(worker)));
 }

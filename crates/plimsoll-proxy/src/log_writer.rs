@@ -49,7 +49,9 @@ pub(crate) struct LogWriter {
 impl LogQueue {
     /// Leaves a batch, or drops and counts it if the writer is behind.
     pub(crate) fn leave(&self, bytes: Vec<u8>, lines: u64) {
-        if let Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) = self.sender.try_send(Batch { bytes, lines }) {
+        if let Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) =
+            self.sender.try_send(Batch { bytes, lines })
+        {
             self.shared.dropped.fetch_add(batch.lines, Ordering::Relaxed);
         }
     }
@@ -68,7 +70,13 @@ impl LogWriter {
             let shared = Arc::clone(&shared);
             move || write_all(&receiver, sink, &shared)
         })?;
-        Ok((LogWriter { shared: Arc::clone(&shared), thread }, LogQueue { sender, shared }))
+        Ok((
+            LogWriter {
+                shared: Arc::clone(&shared),
+                thread,
+            },
+            LogQueue { sender, shared },
+        ))
     }
 
     /// Asks for the file to be opened anew (after it was rotated).
@@ -118,7 +126,10 @@ impl Sink {
         if let Sink::File(file, path) = self {
             match append(path) {
                 Ok(new) => *file = new,
-                Err(e) => notice(&format!("access log: cannot reopen {}: {e}; going on with the old file", path.display())),
+                Err(e) => notice(&format!(
+                    "access log: cannot reopen {}: {e}; going on with the old file",
+                    path.display()
+                )),
             }
         }
     }
@@ -163,8 +174,14 @@ impl Report {
         if dropped == self.told || self.last.is_some_and(|at| at.elapsed() < REPORT_EVERY) {
             return;
         }
-        let cause = self.error.take().map_or_else(|| "the output is too slow".to_owned(), |e| e.to_string());
-        notice(&format!("access log: {} lines dropped: {cause}; requests are not affected", dropped - self.told));
+        let cause = self
+            .error
+            .take()
+            .map_or_else(|| "the output is too slow".to_owned(), |e| e.to_string());
+        notice(&format!(
+            "access log: {} lines dropped: {cause}; requests are not affected",
+            dropped - self.told
+        ));
         self.told = dropped;
         self.last = Some(Instant::now());
     }

@@ -57,7 +57,9 @@ impl fmt::Display for StartError {
         match self {
             StartError::Bind(address, e) => {
                 let hint = match e.kind() {
-                    io::ErrorKind::AddrInUse => "; another program listens there: stop it, or choose another port",
+                    io::ErrorKind::AddrInUse => {
+                        "; another program listens there: stop it, or choose another port"
+                    }
                     io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
                     io::ErrorKind::AddrNotAvailable => "; no interface of this machine has that address",
                     _ => "",
@@ -83,26 +85,43 @@ impl Proxy {
     /// Anything that makes the configuration unservable on this machine; then nothing is left running.
     pub fn start(snapshot: &Arc<Snapshot>) -> Result<Proxy, StartError> {
         let config = &snapshot.config;
-        let workers = config.workers.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+        let workers = config
+            .workers
+            .or_else(|| std::thread::available_parallelism().ok())
+            .map_or(1, NonZeroUsize::get);
         let connections = budget(snapshot)?;
         let everywhere = Arc::new(Gate::new(connections));
         let (mut listeners, mut doors) = (Vec::new(), Vec::<Vec<Doors>>::new());
         doors.resize_with(workers, Vec::new);
         for (index, listener) in config.listeners.iter().enumerate() {
-            let (bound, sockets) = listener::bind(listener.bind, workers).map_err(|e| StartError::Bind(listener.bind, e))?;
+            let (bound, sockets) =
+                listener::bind(listener.bind, workers).map_err(|e| StartError::Bind(listener.bind, e))?;
             listeners.push(bound);
             let limits = Arc::new(DoorLimits {
-                gates: std::iter::once(Arc::clone(&everywhere)).chain(listener.max_connections.map(|n| Arc::new(Gate::new(n)))).collect(),
-                per_client: listener.max_connections_per_client.map(|n| Arc::new(PerClient::new(n))),
+                gates: std::iter::once(Arc::clone(&everywhere))
+                    .chain(listener.max_connections.map(|n| Arc::new(Gate::new(n))))
+                    .collect(),
+                per_client: listener
+                    .max_connections_per_client
+                    .map(|n| Arc::new(PerClient::new(n))),
                 paused: AtomicBool::new(false),
             });
             for (worker, socket) in doors.iter_mut().zip(sockets) {
-                worker.push(Doors { index, socket, limits: Arc::clone(&limits) });
+                worker.push(Doors {
+                    index,
+                    socket,
+                    limits: Arc::clone(&limits),
+                });
             }
         }
         let log = open_log(snapshot)?;
         let (orders, _) = watch::channel(Order::Serve);
-        let mut proxy = Proxy { listeners, orders, workers: Vec::new(), log: None };
+        let mut proxy = Proxy {
+            listeners,
+            orders,
+            workers: Vec::new(),
+            log: None,
+        };
         let epoch = Instant::now();
         let queue = log.map(|(writer, queue)| {
             proxy.log = Some(writer);
@@ -112,12 +131,16 @@ impl Proxy {
             let start = Start {
                 snapshot: Arc::clone(snapshot),
                 doors,
-                log: queue.as_ref().map(|q| AccessLog::new(config.log.format, LogQueue::clone(q))),
+                log: queue
+                    .as_ref()
+                    .map(|q| AccessLog::new(config.log.format, LogQueue::clone(q))),
                 orders: proxy.orders.subscribe(),
                 epoch,
                 seed: seed(number),
             };
-            let spawned = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || worker::run(start));
+            let spawned = std::thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(move || worker::run(start));
             match spawned {
                 Ok(handle) => proxy.workers.push(handle),
                 Err(e) => {
@@ -167,9 +190,10 @@ impl Proxy {
     /// Waits for the workers, which have been told to drain or to cut, and for the last log lines. True if requests were cut.
     pub fn join(self) -> bool {
         let mut cut = false;
-        let ordered = Instant::now();
+        let began = Instant::now();
         for worker in self.workers {
-            while !worker.is_finished() && !(*self.orders.borrow() == Order::Cut && ordered.elapsed() > CUT) {
+            let hangs = || *self.orders.borrow() == Order::Cut && began.elapsed() > CUT;
+            while !(worker.is_finished() || hangs()) {
                 std::thread::sleep(Duration::from_millis(2));
             }
             if !worker.is_finished() {
@@ -193,17 +217,33 @@ impl Proxy {
 fn budget(snapshot: &Snapshot) -> Result<u32, StartError> {
     let limit = raise_descriptor_limit();
     let fit = limit.saturating_sub(RESERVED_DESCRIPTORS) / 2;
-    let configured: u64 = snapshot.config.listeners.iter().filter_map(|l| l.max_connections).map(u64::from).sum();
+    let configured: u64 = snapshot
+        .config
+        .listeners
+        .iter()
+        .filter_map(|l| l.max_connections)
+        .map(u64::from)
+        .sum();
     if configured > fit {
-        return Err(StartError::Descriptors(configured * 2 + RESERVED_DESCRIPTORS, limit));
+        return Err(StartError::Descriptors(
+            configured * 2 + RESERVED_DESCRIPTORS,
+            limit,
+        ));
     }
     Ok(u32::try_from(fit.max(1)).unwrap_or(u32::MAX))
 }
 
 fn raise_descriptor_limit() -> u64 {
     let limits = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limits.maximum, maximum: limits.maximum };
-    let now = if setrlimit(Resource::Nofile, raised).is_ok() { limits.maximum } else { limits.current };
+    let raised = Rlimit {
+        current: limits.maximum,
+        maximum: limits.maximum,
+    };
+    let now = if setrlimit(Resource::Nofile, raised).is_ok() {
+        limits.maximum
+    } else {
+        limits.current
+    };
     now.unwrap_or(u64::MAX)
 }
 
@@ -212,14 +252,20 @@ fn open_log(snapshot: &Snapshot) -> Result<Option<(LogWriter, LogQueue)>, StartE
     if log.format == LogFormat::Off {
         return Ok(None);
     }
-    LogWriter::start(&log.output).map(Some).map_err(|e| match &log.output {
-        LogOutput::File(path) => StartError::Log(path.clone(), e),
-        LogOutput::Stdout => StartError::Worker(e),
-    })
+    LogWriter::start(&log.output)
+        .map(Some)
+        .map_err(|e| match &log.output {
+            LogOutput::File(path) => StartError::Log(path.clone(), e),
+            LogOutput::Stdout => StartError::Worker(e),
+        })
 }
 
 /// Different for every worker and every start.
 fn seed(worker: usize) -> u64 {
-    let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
-    (time ^ u64::from(std::process::id()) << 32).wrapping_add(worker as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    let time = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_nanos() as u64);
+    (time ^ u64::from(std::process::id()) << 32)
+        .wrapping_add(worker as u64)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

@@ -94,7 +94,11 @@ impl Pump {
 
     /// Takes in what came with the head. Call once, before polling.
     pub(crate) fn begin(&mut self) -> Result<(), Cut> {
-        if !self.buffer.is_empty() || self.body.is_end() { self.take_in() } else { Ok(()) }
+        if !self.buffer.is_empty() || self.body.is_end() {
+            self.take_in()
+        } else {
+            Ok(())
+        }
     }
 
     /// True when the source's message has been read to its end.
@@ -129,7 +133,12 @@ impl Pump {
     }
 
     /// Writes what is waiting. Ready when there is nothing left.
-    fn poll_flush(&mut self, cx: &mut Context<'_>, sink: &mut Stream, buffers: &Buffers) -> Poll<Result<(), Cut>> {
+    fn poll_flush(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut Stream,
+        buffers: &Buffers,
+    ) -> Poll<Result<(), Cut>> {
         while self.sent < self.pending_len() {
             let (slices, count) = self.pending();
             match sink.poll_write(cx, &slices[..count]) {
@@ -155,7 +164,12 @@ impl Pump {
     }
 
     fn pieces(&self) -> [&[u8]; 4] {
-        [if self.head_done { b"" } else { &self.head }, &self.line, self.buffer.filled(), self.tail]
+        [
+            if self.head_done { b"" } else { &self.head },
+            &self.line,
+            self.buffer.filled(),
+            self.tail,
+        ]
     }
 
     fn pending_len(&self) -> usize {

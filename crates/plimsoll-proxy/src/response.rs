@@ -16,6 +16,7 @@ use crate::error::{Error, Phase, What, Who};
 use crate::exchange::Exchange;
 use crate::forward::{self, Persistence};
 use crate::pump::{End, Pump};
+use crate::reply::Form;
 use crate::snapshot::Route;
 use crate::stream::Stream;
 use crate::tunnel;
@@ -45,7 +46,14 @@ pub(crate) async fn pass_on(
     let (mut stream, meaning) = (answer.stream, answer.meaning);
     let out = outgoing(meaning.framing, exchange.asked.http10);
     let close = early || !exchange.asked.keep_alive || exchange.is_last() || out == Framing::UntilClose;
-    let mut down = dress(&exchange, &answer.head, answer.buffer, meaning.stated_length, (meaning.framing, out), close);
+    let mut down = dress(
+        &exchange,
+        &answer.head,
+        answer.buffer,
+        meaning.stated_length,
+        (meaning.framing, out),
+        close,
+    );
     worker.give_head(answer.head);
     let moved = move_body(&mut exchange, route, &mut stream, &mut down).await;
     exchange.record.sent += down.written;
@@ -57,7 +65,11 @@ pub(crate) async fn pass_on(
     exchange.record.done();
     if meaning.keep_alive && !early && down.surplus.is_empty() && stream.is_quiet() {
         let max = exchange.view.shared.config.limits.pool;
-        exchange.view.backends[backend].pools[lease.index() as usize].put(stream, worker.deadlines.now(), max);
+        exchange.view.backends[backend].pools[lease.index() as usize].put(
+            stream,
+            worker.deadlines.now(),
+            max,
+        );
     }
     match (early, close) {
         (true, _) => After::Linger,
@@ -83,18 +95,32 @@ fn dress(
     let via = exchange.view.shared.config.http.via.as_deref();
     let mut out = exchange.worker.take_text();
     let len = head.len();
-    forward::response(&mut out, (head, &buffer.filled()[..len]), to, stated, persistence, via);
+    forward::response(
+        &mut out,
+        (head, &buffer.filled()[..len]),
+        to,
+        stated,
+        persistence,
+        via,
+    );
     buffer.consume(len);
     Pump::new(out, from, to, buffer, 0)
 }
 
 /// Moves the body, within the route's idle time.
-async fn move_body(exchange: &mut Exchange<'_>, route: &Route, stream: &mut Stream, down: &mut Pump) -> Result<(), Error> {
+async fn move_body(
+    exchange: &mut Exchange<'_>,
+    route: &Route,
+    stream: &mut Stream,
+    down: &mut Pump,
+) -> Result<(), Error> {
     exchange.record.phase = Phase::Data;
     down.begin().map_err(download_error)?;
     let mut progress = u64::MAX;
     poll_fn(|cx| {
-        if let Poll::Ready(result) = down.poll(cx, (stream, &mut exchange.down.stream), &exchange.worker.buffers) {
+        if let Poll::Ready(result) =
+            down.poll(cx, (stream, &mut exchange.down.stream), &exchange.worker.buffers)
+        {
             return Poll::Ready(result.map_err(download_error));
         }
         if progress != down.read + down.written {
@@ -102,7 +128,11 @@ async fn move_body(exchange: &mut Exchange<'_>, route: &Route, stream: &mut Stre
             exchange.arm(route.idle);
         }
         if exchange.down.timer.poll_due(cx) {
-            let who = if down.waits_for == End::Source { Who::Server } else { Who::Client };
+            let who = if down.waits_for == End::Source {
+                Who::Server
+            } else {
+                Who::Client
+            };
             return Poll::Ready(Err(exchange.timed_out(who, Phase::Data)));
         }
         Poll::Pending
@@ -113,7 +143,7 @@ async fn move_body(exchange: &mut Exchange<'_>, route: &Route, stream: &mut Stre
 /// An answer that cannot be completed. What the client has of it must not look whole.
 async fn cut(mut exchange: Exchange<'_>, error: &Error, begun: bool, out: Framing) -> After {
     if !begun && error.who == Who::Server && matches!(error.what, What::Malformed(_)) {
-        return exchange.tell(error, true).await;
+        return exchange.tell(error, true, Form::Text).await;
     }
     exchange.record.failed(error);
     if out == Framing::UntilClose {

@@ -32,7 +32,9 @@ impl Stream {
         buffers: &Buffers,
         (most, max): (usize, usize),
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_readable(cx))?;
+        if buffer.owns_nothing() {
+            ready!(self.poll_readable(cx))?;
+        }
         buffers.make_room(buffer, max);
         let room = buffer.room();
         let room_len = room.len().min(most);
@@ -65,7 +67,8 @@ impl Stream {
 
     /// True if nothing has come from the peer since the last short read: no bytes, no end, no error. Costs no system call.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.poll_readable(&mut Context::from_waker(Waker::noop())).is_pending()
+        self.poll_readable(&mut Context::from_waker(Waker::noop()))
+            .is_pending()
     }
 
     /// Asks the kernel whether the peer has closed. For requests that may not be repeated, to which [`Stream::is_quiet`] may come too late.
@@ -79,7 +82,11 @@ impl Stream {
     }
 
     /// Writes from several places at once; `Ok(n)` tells how much was taken.
-    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let result = match (self, slices) {
             (Stream::Tcp(s), [one]) => Pin::new(s).poll_write(cx, one),
             (Stream::Tcp(s), _) => Pin::new(s).poll_write_vectored(cx, slices),
@@ -102,7 +109,9 @@ impl Stream {
     /// Looks whether the peer has reset the connection. Bytes waiting and a half-close are no reset.
     pub(crate) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let mut byte = [0u8; 1];
-        let Stream::Tcp(s) = self else { return Poll::Pending };
+        let Stream::Tcp(s) = self else {
+            return Poll::Pending;
+        };
         match s.poll_peek(cx, &mut ReadBuf::new(&mut byte)) {
             Poll::Ready(Err(e)) => Poll::Ready(e),
             _ => Poll::Pending,

@@ -22,13 +22,26 @@ pub(crate) async fn open(mut exchange: Exchange<'_>, route: &Route, answer: Answ
     let worker = exchange.worker;
     exchange.record.phase = Phase::Tunnel;
     exchange.total_due = u64::MAX;
-    let Answer { mut stream, head, mut buffer, .. } = answer;
+    let Answer {
+        mut stream,
+        head,
+        mut buffer,
+        ..
+    } = answer;
     let mut out = worker.take_text();
-    forward::interim(&mut out, (&head, &buffer.filled()[..head.len()]), exchange.asked.upgrade.as_deref().map(str::as_bytes));
+    forward::interim(
+        &mut out,
+        (&head, &buffer.filled()[..head.len()]),
+        exchange.asked.upgrade.as_deref().map(str::as_bytes),
+    );
     buffer.consume(head.len());
     worker.give_head(head);
     let early = std::mem::take(&mut exchange.down.buffer);
-    let mut tunnel = Tunnel { up: Half::new(Vec::new(), early), down: Half::new(out, buffer), progress: u64::MAX };
+    let mut tunnel = Tunnel {
+        up: Half::new(Vec::new(), early),
+        down: Half::new(out, buffer),
+        progress: u64::MAX,
+    };
     let ended = poll_fn(|cx| tunnel.poll(cx, &mut exchange, route, &mut stream)).await;
     exchange.record.received += tunnel.up.pump.read;
     exchange.record.sent += tunnel.down.pump.written;
@@ -50,7 +63,13 @@ struct Tunnel {
 }
 
 impl Tunnel {
-    fn poll(&mut self, cx: &mut Context<'_>, exchange: &mut Exchange<'_>, route: &Route, server: &mut Stream) -> Poll<Result<(), Error>> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        exchange: &mut Exchange<'_>,
+        route: &Route,
+        server: &mut Stream,
+    ) -> Poll<Result<(), Error>> {
         let client = &mut exchange.down.stream;
         let buffers = &exchange.worker.buffers;
         let failed = |who, what| Poll::Ready(Err(Error::new(who, Phase::Tunnel, what)));
@@ -67,7 +86,10 @@ impl Tunnel {
         if self.up.ended && self.down.ended {
             return Poll::Ready(Ok(()));
         }
-        let progress = [&self.up.pump, &self.down.pump].iter().map(|p| p.read + p.written).sum();
+        let progress = [&self.up.pump, &self.down.pump]
+            .iter()
+            .map(|p| p.read + p.written)
+            .sum();
         if self.progress != progress {
             self.progress = progress;
             exchange.arm(route.tunnel);
@@ -94,7 +116,11 @@ impl Half {
         // Raw bytes have no framing that could be broken.
         let begun = pump.begin();
         debug_assert!(begun.is_ok());
-        Half { pump, drained: false, ended: false }
+        Half {
+            pump,
+            drained: false,
+            ended: false,
+        }
     }
 
     fn poll(

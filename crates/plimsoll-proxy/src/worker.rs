@@ -53,6 +53,10 @@ pub(crate) struct Worker {
     pub(crate) wall: WallClock,
     pub(crate) log: Option<AccessLog>,
     pub(crate) draining: Cell<bool>,
+    #[expect(
+        clippy::vec_box,
+        reason = "a head moves from task to task; its fields stay where they are"
+    )]
     heads: RefCell<Vec<Box<Head>>>,
     texts: RefCell<Vec<Vec<u8>>>,
     /// Accept loops and connections that are still there.
@@ -85,7 +89,10 @@ impl Worker {
 
     /// An empty vector with room for a head.
     pub(crate) fn take_text(&self) -> Vec<u8> {
-        self.texts.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(1024))
+        self.texts
+            .borrow_mut()
+            .pop()
+            .unwrap_or_else(|| Vec::with_capacity(1024))
     }
 
     pub(crate) fn give_text(&self, mut text: Vec<u8>) {
@@ -133,7 +140,10 @@ impl Drop for Busy {
 /// # Errors
 /// The runtime cannot be made.
 pub(crate) fn run(start: Start) -> io::Result<bool> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build_local(LocalOptions::default())?;
     let mut dice = Dice::new(start.seed);
     let worker = Rc::new(Worker {
         view: RefCell::new(Rc::new(View::new(start.snapshot, &mut dice))),

@@ -57,13 +57,20 @@ async fn origins() -> io::Result<Vec<Handle>> {
     let mut ports = ORIGIN_PORT..ORIGIN_PORT + PORTS;
     for name in ["a", "b", "c"] {
         let listener = loop {
-            let port = ports.next().ok_or_else(|| io::Error::new(io::ErrorKind::AddrInUse, "no free port from 8000 on"))?;
+            let port = ports
+                .next()
+                .ok_or_else(|| io::Error::new(io::ErrorKind::AddrInUse, "no free port from 8000 on"))?;
             match Listener::bind(&Bind::Tcp((Ipv4Addr::LOCALHOST, port).into())).await {
                 Err(e) if e.kind() == io::ErrorKind::AddrInUse => {}
                 bound => break bound?,
             }
         };
-        origins.push(origin::serve(Some(name.to_owned()), listener, None, Behaviour::default())?);
+        origins.push(origin::serve(
+            Some(name.to_owned()),
+            listener,
+            None,
+            Behaviour::default(),
+        )?);
     }
     Ok(origins)
 }
@@ -73,10 +80,15 @@ fn balancer(port: u16, origins: &[Handle]) -> Result<Running, Failed> {
     let mut tried = port;
     loop {
         let text = configuration(tried, origins);
-        let sources = [Source { path: "demo".to_owned(), text }];
+        let sources = [Source {
+            path: "demo".to_owned(),
+            text,
+        }];
         let loaded = plimsoll_config::load(&sources, &|_| None).expect("the demo's configuration is valid");
         match serve::start(loaded.config) {
-            Err(Failed::Start(StartError::Bind(_, e))) if e.kind() == io::ErrorKind::AddrInUse && tried < port.saturating_add(PORTS) => {
+            Err(Failed::Start(StartError::Bind(_, e)))
+                if e.kind() == io::ErrorKind::AddrInUse && tried < port.saturating_add(PORTS) =>
+            {
                 tried += 1;
             }
             result => return result,
@@ -87,9 +99,18 @@ fn balancer(port: u16, origins: &[Handle]) -> Result<Running, Failed> {
 fn configuration(port: u16, origins: &[Handle]) -> String {
     let servers: Vec<String> = origins
         .iter()
-        .map(|origin| format!("{{ name = \"{}\", address = \"{}\" }}", origin.name(), address(origin)))
+        .map(|origin| {
+            format!(
+                "{{ name = \"{}\", address = \"{}\" }}",
+                origin.name(),
+                address(origin)
+            )
+        })
         .collect();
-    format!("[[listen]]\nbind = \"127.0.0.1:{port}\"\nto = \"demo\"\n\n[backend.demo]\nservers = [{}]\n", servers.join(", "))
+    format!(
+        "[[listen]]\nbind = \"127.0.0.1:{port}\"\nto = \"demo\"\n\n[backend.demo]\nservers = [{}]\n",
+        servers.join(", ")
+    )
 }
 
 fn address(origin: &Handle) -> String {
@@ -100,7 +121,10 @@ fn address(origin: &Handle) -> String {
 }
 
 fn welcome(balancer: SocketAddr, origins: &[Handle]) -> String {
-    let servers: Vec<String> = origins.iter().map(|o| format!("{} on http://{}", o.name(), address(o))).collect();
+    let servers: Vec<String> = origins
+        .iter()
+        .map(|o| format!("{} on http://{}", o.name(), address(o)))
+        .collect();
     format!(
         "Plimsoll balances http://{balancer} over {}.\n\
          Open http://{balancer} or run `curl {balancer}` a few times: \"server\" says who answered.\n\

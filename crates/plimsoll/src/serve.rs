@@ -44,7 +44,9 @@ impl Failed {
         match self {
             Failed::Unresolved(lines) => lines.iter().for_each(|line| notice(line)),
             Failed::Start(error) => notice(&error.to_string()),
-            Failed::Admin(address, error) => notice(&format!("cannot listen on {address} ([admin] bind): {error}")),
+            Failed::Admin(address, error) => {
+                notice(&format!("cannot listen on {address} ([admin] bind): {error}"))
+            }
         }
         Exit::Start
     }
@@ -57,7 +59,10 @@ pub(crate) fn start(mut config: Config) -> Result<Running, Failed> {
     let (drain, admin) = (config.timeouts.drain, config.admin.clone());
     let snapshot = Arc::new(Snapshot::new(config, None));
     let proxy = Proxy::start(&snapshot).map_err(Failed::Start)?;
-    let published = Arc::new(Published::new(proxy.listeners().to_vec(), snapshot.backends.clone()));
+    let published = Arc::new(Published::new(
+        proxy.listeners().to_vec(),
+        snapshot.backends.clone(),
+    ));
     let admin = match admin {
         None => None,
         Some(admin) => match admin::start(admin.bind, Arc::clone(&published)) {
@@ -73,7 +78,12 @@ pub(crate) fn start(mut config: Config) -> Result<Running, Failed> {
         },
     };
     published.enter(Phase::Serving);
-    Ok(Running { proxy, published, _admin: admin, drain })
+    Ok(Running {
+        proxy,
+        published,
+        _admin: admin,
+        drain,
+    })
 }
 
 /// The signals that a running proxy acts on. Made before it is said to be ready: who reads that may send one at once.

@@ -4,9 +4,9 @@
 //! code with it. In go all bytes received so far; out comes a `Verdict` on the first message in them. It copies freely
 //! and starts anew on every call: clarity over speed.
 //!
-//! `Message` and `Reject` are final: no further bytes change them. `Incomplete` says that no *complete* line is wrong
-//! yet, so a streaming parser may refuse a half line earlier than the oracle does, but the two must never disagree
-//! otherwise: what one takes as a message, the other takes as the same message.
+//! `Message` and `Reject` are final: no further bytes change them. When a fault shows is a matter of taste: of an
+//! unfinished line the oracle sees a bare CR or a control at once and little else, so a streaming parser may refuse
+//! earlier or later. In all else the two must agree: what one takes as a message, the other takes as the same message.
 
 // Several test programs include this module and each uses a part of it.
 #![allow(dead_code, unreachable_pub)]
@@ -53,6 +53,18 @@ impl Default for Rules {
             trailer_fields: 16,
             interims: 16,
             keep_underscores: false,
+        }
+    }
+}
+
+impl Rules {
+    /// For a server behind the product, which adds fields of its own to a head.
+    pub fn behind() -> Self {
+        let rules = Self::default();
+        Self {
+            header: 2 * rules.header,
+            fields: 2 * rules.fields,
+            ..rules
         }
     }
 }
