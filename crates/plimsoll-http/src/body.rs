@@ -158,6 +158,8 @@ impl Body {
                 Ok(State::Size(digits + 1, size << 4 | u64::from(hex(b))))
             }
             (State::Size(0, _), _) => Err(Reason::ChunkSize),
+            // As with Content-Length: more than any program can count in a signed number is not a size.
+            (State::Size(_, size), _) if size >= 1 << 63 => Err(Reason::ChunkSize),
             (State::Size(_, size), b'\r') => Ok(State::SizeLf(size)),
             (State::Size(_, size), b';') => self.extension_byte(Ext::NameStart, size, 0),
             (State::Size(..), b'\n') => Err(Reason::LineEnd),
@@ -300,7 +302,8 @@ mod tests {
         ] {
             assert_eq!(chunked(bad), Err(Reason::ChunkSize), "{bad:?}");
         }
-        assert_eq!(chunked("ffffffffffffffff\r\na"), Ok(("a".into(), None)));
+        assert_eq!(chunked("7fffffffffffffff\r\na"), Ok(("a".into(), None)));
+        assert_eq!(chunked("8000000000000000\r\n"), Err(Reason::ChunkSize));
     }
 
     #[test]

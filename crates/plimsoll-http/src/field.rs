@@ -79,6 +79,7 @@ pub enum Known {
     XForwardedFor,
     XForwardedProto,
     XForwardedHost,
+    Http2Settings,
 }
 
 impl Known {
@@ -95,6 +96,7 @@ impl Known {
             10 if is("connection") => Known::Connection,
             10 if is("keep-alive") => Known::KeepAlive,
             14 if is("content-length") => Known::ContentLength,
+            14 if is("http2-settings") => Known::Http2Settings,
             15 if is("x-forwarded-for") => Known::XForwardedFor,
             16 if is("x-forwarded-host") => Known::XForwardedHost,
             16 if is("proxy-connection") => Known::ProxyConnection,
@@ -115,6 +117,7 @@ impl Known {
                 | Known::Te
                 | Known::Trailer
                 | Known::Upgrade
+                | Known::Http2Settings // says something only beside an upgrade to h2c, which is never passed on
                 | Known::TransferEncoding
                 | Known::ContentLength
         )

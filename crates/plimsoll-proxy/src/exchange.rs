@@ -58,7 +58,7 @@ pub(crate) async fn run(down: &mut Downstream, worker: &Rc<Worker>, head: Box<He
     down.buffer.consume(head.len());
     worker.buffers.park(&mut down.buffer);
     worker.give_head(head);
-    let exchange = Exchange {
+    let mut exchange = Exchange {
         down,
         worker,
         view: Rc::clone(&view),
@@ -66,18 +66,15 @@ pub(crate) async fn run(down: &mut Downstream, worker: &Rc<Worker>, head: Box<He
         asked,
         total_due: u64::MAX,
     };
+    // What is rare is boxed: every idle connection has room for the longest way an exchange can take.
     match planned {
-        Plan::Refuse { error, whole, form } => exchange.tell(&error, whole, form).await,
+        Plan::Refuse { error, whole, form } => Box::pin(exchange.tell(&error, whole, form)).await,
         Plan::Answer {
             route,
             location,
             body_follows,
-        } => {
-            exchange
-                .answer(&view.shared.routes[route], location, body_follows)
-                .await
-        }
-        Plan::Proxy { route, backend, up } => exchange.proxy(&view.shared.routes[route], backend, *up).await,
+        } => Box::pin(exchange.answer(&view.shared.routes[route], location, body_follows)).await,
+        Plan::Proxy { route, backend, up } => exchange.proxy(&view.shared.routes[route], backend, up).await,
     }
 }
 
@@ -200,6 +197,7 @@ fn plan(
         0
     };
     let body = take_body(&mut down.buffer, head.len(), judged.framing);
+    record.received += body.len() as u64;
     let mut up = Pump::new(out, judged.framing, judged.framing, body, replay);
     up.body_max = route.body_max;
     (
@@ -307,13 +305,13 @@ fn location(action: &Action, host: &[u8], target: &[u8]) -> Option<Vec<u8>> {
 
 impl Exchange<'_> {
     /// Tries servers until one answers or there is no use in going on; then passes the answer on.
-    async fn proxy(mut self, route: &Route, backend: usize, mut up: Pump) -> After {
+    async fn proxy(&mut self, route: &Route, backend: usize, mut up: Box<Pump>) -> After {
         self.record.phase = Phase::Connect;
         self.record.backend = Some(backend);
         self.total_due = self.due_after(route.total);
         if let Err(cut) = up.begin() {
             let error = attempt::upload_error(cut);
-            return self.give_up(&error, up).await;
+            return Box::pin(self.give_up(&error, up)).await;
         }
         let mut tried: Vec<u32> = Vec::new(); // allocates only when the first server failed
         let mut refused: Option<Error> = None;
@@ -326,7 +324,7 @@ impl Exchange<'_> {
                         (NoServer::Full, _) => Error::new(Who::Us, Phase::Connect, What::ServersFull),
                         _ => Error::new(Who::Us, Phase::Connect, What::NoServer),
                     };
-                    return self.give_up(&error, up).await;
+                    return Box::pin(self.give_up(&error, up)).await;
                 }
             };
             self.record.server = Some(lease.index());
@@ -340,7 +338,7 @@ impl Exchange<'_> {
                     up.restart();
                     refused = Some(error.error);
                 }
-                Err(failed) => return self.give_up(&failed.error, up).await,
+                Err(failed) => return Box::pin(self.give_up(&failed.error, up)).await,
             }
         }
     }
@@ -432,7 +430,7 @@ impl Exchange<'_> {
     }
 
     /// No server will answer: tells the client, as far as it is still there.
-    async fn give_up(mut self, error: &Error, mut up: Pump) -> After {
+    async fn give_up(&mut self, error: &Error, mut up: Box<Pump>) -> After {
         self.record.received += up.read;
         up.release(&self.worker.buffers);
         let form = Form::in_head(&up.head);
@@ -449,7 +447,7 @@ impl Exchange<'_> {
     }
 
     /// Sends an answer about `error`; the connection may go on if the request has been read to its end.
-    pub(crate) async fn tell(mut self, error: &Error, whole: bool, form: Form) -> After {
+    pub(crate) async fn tell(&mut self, error: &Error, whole: bool, form: Form) -> After {
         self.record.failed(error);
         let mut out = self.worker.take_text();
         let date = self.date();
@@ -460,7 +458,7 @@ impl Exchange<'_> {
     }
 
     /// Answers as the route says, without any server.
-    async fn answer(mut self, route: &Route, location: Option<Vec<u8>>, body_follows: bool) -> After {
+    async fn answer(&mut self, route: &Route, location: Option<Vec<u8>>, body_follows: bool) -> After {
         self.record.answered_here();
         let mut out = self.worker.take_text();
         let date = self.date();
@@ -499,7 +497,7 @@ impl Exchange<'_> {
         }
     }
 
-    async fn send(mut self, out: Vec<u8>, close: bool) -> After {
+    async fn send(&mut self, out: Vec<u8>, close: bool) -> After {
         self.record.sent += out.len() as u64;
         let written = self
             .down

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use plimsoll_config::model::{Http, Underscores};
-use plimsoll_http::{Field, Head, Known, emit, framing};
+use plimsoll_http::{Field, Head, Known, Version, emit, framing};
 
 /// Who is asking, as far as it can be believed.
 #[derive(Debug, Clone, Copy)]
@@ -118,7 +118,7 @@ pub(crate) fn request(
     });
     forwarded(out, head, buffer, asked, client);
     if let Some(via) = &http.via {
-        emit::field(out, b"Via", format!("1.1 {via}").as_bytes());
+        emit::field(out, b"Via", via_value(head, via).as_bytes());
     }
     emit::framing(out, asked.framing);
     if asked.framing == framing::Framing::None && expects_a_body(head.method(buffer)) {
@@ -155,7 +155,7 @@ fn forwarded(out: &mut Vec<u8>, head: &Head, buffer: &[u8], asked: &framing::Req
     };
     let peer = client.spelled.as_bytes();
     list_field(out, b"X-Forwarded-For", earlier(Known::XForwardedFor), |out| {
-        out.extend_from_slice(peer)
+        out.extend_from_slice(peer);
     });
     emit::field(
         out,
@@ -203,6 +203,16 @@ fn list_field<'b>(
     out.extend_from_slice(b"\r\n");
 }
 
+/// `received-protocol received-by` (RFC 9110, 7.6.3).
+fn via_value(head: &Head, pseudonym: &str) -> String {
+    let version = if head.version() == Version::Http10 {
+        "1.0"
+    } else {
+        "1.1"
+    };
+    format!("{version} {pseudonym}")
+}
+
 /// What a response's head says about its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Persistence {
@@ -226,7 +236,7 @@ pub(crate) fn response(
     emit::status_line(out, head.status(), head.phrase(buffer));
     emit::end_to_end(out, head, buffer, |_| true);
     if let Some(via) = via {
-        emit::field(out, b"Via", format!("1.1 {via}").as_bytes());
+        emit::field(out, b"Via", via_value(head, via).as_bytes());
     }
     match (body, stated) {
         (framing::Framing::None, Some(length)) if head.status() >= 200 && head.status() != 204 => {

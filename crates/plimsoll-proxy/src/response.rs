@@ -23,19 +23,20 @@ use crate::tunnel;
 
 /// Passes `answer` on. The lease is held until the body has ended.
 pub(crate) async fn pass_on(
-    mut exchange: Exchange<'_>,
+    exchange: &mut Exchange<'_>,
     route: &Route,
     backend: usize,
     lease: Lease,
     answer: Answer,
-    mut up: Pump,
+    mut up: Box<Pump>,
 ) -> After {
     let worker = exchange.worker;
     exchange.record.received += up.read;
     exchange.record.status = answer.head.status();
     worker.give_text(std::mem::take(&mut up.head));
     if answer.head.status() == 101 {
-        return tunnel::open(exchange, route, answer).await;
+        drop(up);
+        return Box::pin(tunnel::open(exchange, route, answer)).await;
     }
     // An answer before the request's end: no more of the request is read, and neither connection can be used again.
     let early = !answer.sent;
@@ -47,7 +48,7 @@ pub(crate) async fn pass_on(
     let out = outgoing(meaning.framing, exchange.asked.http10);
     let close = early || !exchange.asked.keep_alive || exchange.is_last() || out == Framing::UntilClose;
     let mut down = dress(
-        &exchange,
+        exchange,
         &answer.head,
         answer.buffer,
         meaning.stated_length,
@@ -55,12 +56,12 @@ pub(crate) async fn pass_on(
         close,
     );
     worker.give_head(answer.head);
-    let moved = move_body(&mut exchange, route, &mut stream, &mut down).await;
+    let moved = move_body(exchange, route, &mut stream, &mut down).await;
     exchange.record.sent += down.written;
     worker.give_text(std::mem::take(&mut down.head));
     if let Err(error) = moved {
         down.release(&worker.buffers);
-        return cut(exchange, &error, down.written > 0, out).await;
+        return Box::pin(cut(exchange, &error, (down.written > 0, early), out)).await;
     }
     exchange.record.done();
     if meaning.keep_alive && !early && down.surplus.is_empty() && stream.is_quiet() {
@@ -141,9 +142,14 @@ async fn move_body(
 }
 
 /// An answer that cannot be completed. What the client has of it must not look whole.
-async fn cut(mut exchange: Exchange<'_>, error: &Error, begun: bool, out: Framing) -> After {
+async fn cut(
+    exchange: &mut Exchange<'_>,
+    error: &Error,
+    (begun, early): (bool, bool),
+    out: Framing,
+) -> After {
     if !begun && error.who == Who::Server && matches!(error.what, What::Malformed(_)) {
-        return exchange.tell(error, true, Form::Text).await;
+        return exchange.tell(error, !early, Form::Text).await;
     }
     exchange.record.failed(error);
     if out == Framing::UntilClose {

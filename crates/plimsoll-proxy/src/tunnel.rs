@@ -18,7 +18,7 @@ use crate::snapshot::Route;
 use crate::stream::Stream;
 
 /// Sends the 101 and tunnels.
-pub(crate) async fn open(mut exchange: Exchange<'_>, route: &Route, answer: Answer) -> After {
+pub(crate) async fn open(exchange: &mut Exchange<'_>, route: &Route, answer: Answer) -> After {
     let worker = exchange.worker;
     exchange.record.phase = Phase::Tunnel;
     exchange.total_due = u64::MAX;
@@ -42,7 +42,7 @@ pub(crate) async fn open(mut exchange: Exchange<'_>, route: &Route, answer: Answ
         down: Half::new(out, buffer),
         progress: u64::MAX,
     };
-    let ended = poll_fn(|cx| tunnel.poll(cx, &mut exchange, route, &mut stream)).await;
+    let ended = poll_fn(|cx| tunnel.poll(cx, exchange, route, &mut stream)).await;
     exchange.record.received += tunnel.up.pump.read;
     exchange.record.sent += tunnel.down.pump.written;
     match ended {

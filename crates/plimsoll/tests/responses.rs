@@ -16,13 +16,8 @@ const OLD: &[u8] = b"GET /one HTTP/1.0\r\nHost: a\r\n\r\n";
 const OLD_KEPT: &[u8] = b"GET /one HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n";
 const WEBSOCKET: &[u8] = b"GET /one HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-const SWITCH: &str = "HTTP/1.1 101 Switching Protocols
-Connection: Upgrade
-Upgrade: websocket
-\
-    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=
-
-";
+const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 /// The program before one server with these scripts.
 struct Stage {
@@ -384,6 +379,40 @@ fn a_server_that_dies_in_a_body_is_seen_by_the_client() {
             (_, count) => Err(format!("the request was delivered {count} times")),
         }
     });
+}
+
+#[test]
+fn a_broken_off_body_is_a_reset_where_the_end_of_the_connection_is_its_end() {
+    let chunked = ok("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n");
+    for end in [Step::Close, Step::Reset] {
+        let stage = Stage::new(vec![vec![Step::Read, send(chunked.clone()), end]]);
+        match stage.ask(OLD) {
+            Answer::Cut(_) | Answer::Closed => {}
+            answer => assert_eq!(answer.status(), Some(502), "{}", answer.describe()),
+        }
+    }
+}
+
+#[test]
+fn the_log_tells_who_broke_off() {
+    let cut = vec![
+        Step::Read,
+        send(ok("Content-Length: 6\r\n", "hello")),
+        Step::Close,
+    ];
+    let stage = Stage::new(vec![cut]);
+    stage.ask(&get("/cut"));
+    stage.ask(&get("/fine")).whole();
+    let mut client = stage.client();
+    client.send(b"POST /half HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nhello");
+    drop(client);
+    for (path, who) in [("/cut", 'S'), ("/fine", '-'), ("/half", 'C')] {
+        let line = stage.program.wait_for_log(|line| line["path"] == path);
+        assert!(
+            line["end"].as_str().is_some_and(|code| code.starts_with(who)),
+            "{path} is not {who}: {line}"
+        );
+    }
 }
 
 // ---- answers that arrive ----
@@ -1099,7 +1128,7 @@ fn an_asked_switch_makes_a_tunnel_that_is_never_pooled() {
     let mut client = stage.client();
     client.send(WEBSOCKET);
     let response = client.answer_to(asked(WEBSOCKET)).whole();
-    assert_eq!(response.status, 101);
+    assert_eq!(response.status, 101, "{}", show(&response.body));
     assert_eq!(response.fields.all("upgrade"), [b"websocket"]);
     assert!(
         response.fields.lists("connection", "upgrade"),

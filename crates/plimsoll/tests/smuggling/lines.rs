@@ -218,7 +218,11 @@ fn line_ends() -> Vec<Case> {
             "GET /case HTTP/1.1\r\nHost: a\rX: y\r\n\r\n",
             BAD,
         ),
-        refused("CR for all line ends", "GET /case HTTP/1.1\rHost: a\r\rX", BAD),
+        refused(
+            "CR for all line ends",
+            "GET /case HTTP/1.1\rHost: a\r\rX\r\n\r\n",
+            BAD,
+        ),
         refused(
             "CR CR LF behind the request line",
             "GET /case HTTP/1.1\r\r\nHost: a\r\n\r\n",

@@ -244,7 +244,7 @@ impl Wire {
     fn read_request(&mut self) -> Option<Request> {
         let mut invited = false;
         loop {
-            match oracle::request(&self.unread, &Rules::default()) {
+            match oracle::request(&self.unread, &Rules::behind()) {
                 Verdict::Message(request) => {
                     self.unread.drain(..request.consumed);
                     self.record.change(|record| {

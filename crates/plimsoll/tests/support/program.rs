@@ -33,20 +33,26 @@ pub struct Plimsoll {
 impl Plimsoll {
     /// Starts it and waits until it is ready. Listeners bind `127.0.0.1:0`.
     pub fn start(configuration: &str) -> Self {
+        let program = Command::new(env!("CARGO_BIN_EXE_plimsoll"));
+        Self::start_by(program, configuration, Stdio::piped())
+    }
+
+    /// The same by a command that is given the arguments; what goes to another standard output than a pipe is not kept.
+    pub fn start_by(mut command: Command, configuration: &str, stdout: Stdio) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("plimsoll-{}-{number}.toml", std::process::id());
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         std::fs::write(&path, configuration).expect("the test's own directory can be written");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_plimsoll"))
+        let mut child = command
             .args(["run", "-c"])
             .arg(&path)
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .stdout(stdout)
             .stderr(Stdio::piped())
             .spawn()
             .expect("the program is built");
-        let stdout = collect(child.stdout.take().expect("piped"));
+        let stdout = child.stdout.take().map(collect).unwrap_or_default();
         let stderr = collect(child.stderr.take().expect("piped"));
         let mut program = Self {
             child,
