@@ -78,12 +78,7 @@ impl Body {
             Framing::Chunked => State::Size(0, 0),
             Framing::UntilClose => State::UntilClose,
         };
-        Body {
-            state,
-            extensions: 0,
-            trailers: 0,
-            trailer_fields: 0,
-        }
+        Body { state, extensions: 0, trailers: 0, trailer_fields: 0 }
     }
 
     /// The message is whole; further bytes belong to the next.
@@ -117,31 +112,15 @@ impl Body {
                 at += 1;
             }
         }
-        Ok(Decoded {
-            data,
-            consumed: at,
-            end: self.is_end(),
-        })
+        Ok(Decoded { data, consumed: at, end: self.is_end() })
     }
 
     /// How many of `available` bytes are data, which are then counted as taken.
     fn data_run(&mut self, available: usize) -> usize {
         let (left, after): (u64, fn(u64) -> State) = match self.state {
             State::UntilClose => return available,
-            State::Length(left) => (left, |left| {
-                if left == 0 {
-                    State::End
-                } else {
-                    State::Length(left)
-                }
-            }),
-            State::Data(left) => (left, |left| {
-                if left == 0 {
-                    State::DataCr
-                } else {
-                    State::Data(left)
-                }
-            }),
+            State::Length(left) => (left, |left| if left == 0 { State::End } else { State::Length(left) }),
+            State::Data(left) => (left, |left| if left == 0 { State::DataCr } else { State::Data(left) }),
             _ => return 0,
         };
         let run = left.min(available as u64);
@@ -262,11 +241,7 @@ mod tests {
     fn chunked(input: &str) -> Result<(String, Option<usize>), Reason> {
         let whole = decode(Framing::Chunked, input.as_bytes(), usize::MAX);
         for step in 1..input.len() {
-            assert_eq!(
-                decode(Framing::Chunked, input.as_bytes(), step),
-                whole,
-                "cut at {step}: {input:?}"
-            );
+            assert_eq!(decode(Framing::Chunked, input.as_bytes(), step), whole, "cut at {step}: {input:?}");
         }
         whole.map(|(data, left)| (String::from_utf8(data).expect("text"), left))
     }
@@ -311,12 +286,7 @@ mod tests {
         for bad in ["5\nhello\r\n", "5;a\nhello", "0\r\n\n", "0\r\nA: b\n", "5\r\r\n"] {
             assert_eq!(chunked(bad), Err(Reason::LineEnd), "{bad:?}");
         }
-        for bad in [
-            "5\r\nhello\n",
-            "5\r\nhelloX\r\n",
-            "5\r\nhello\rX",
-            "5\r\nhello0\r\n",
-        ] {
+        for bad in ["5\r\nhello\n", "5\r\nhelloX\r\n", "5\r\nhello\rX", "5\r\nhello0\r\n"] {
             assert_eq!(chunked(bad), Err(Reason::ChunkEnd), "{bad:?}");
         }
     }
@@ -335,57 +305,31 @@ mod tests {
         ] {
             assert!(chunked(bad).is_err(), "{bad:?}");
         }
-        let one = |n: usize| {
-            decode(
-                Framing::Chunked,
-                format!("1;{}\r\na", "x".repeat(n)).as_bytes(),
-                64,
-            )
-            .err()
-        };
+        let one =
+            |n: usize| decode(Framing::Chunked, format!("1;{}\r\na", "x".repeat(n)).as_bytes(), 64).err();
         assert_eq!(one(255), None);
         assert_eq!(one(256), Some(Reason::ChunkExtensionTooLong));
         let many = format!("1;{}\r\na\r\n", "x".repeat(200)).repeat(100);
-        assert_eq!(
-            decode(Framing::Chunked, many.as_bytes(), 64).err(),
-            Some(Reason::ChunkExtensionTooLong)
-        );
+        assert_eq!(decode(Framing::Chunked, many.as_bytes(), 64).err(), Some(Reason::ChunkExtensionTooLong));
     }
 
     #[test]
     fn trailers_are_checked_dropped_and_have_budgets() {
-        for bad in [
-            "0\r\n A: b\r\n",
-            "0\r\nA : b\r\n",
-            "0\r\nA\r\n",
-            "0\r\n:b\r\n",
-            "0\r\nA: \0\r\n",
-        ] {
+        for bad in ["0\r\n A: b\r\n", "0\r\nA : b\r\n", "0\r\nA\r\n", "0\r\n:b\r\n", "0\r\nA: \0\r\n"] {
             assert_eq!(chunked(bad), Err(Reason::Trailer), "{bad:?}");
         }
         let fields = |n: usize| {
-            decode(
-                Framing::Chunked,
-                format!("0\r\n{}\r\n", "A: b\r\n".repeat(n)).as_bytes(),
-                64,
-            )
-            .err()
+            decode(Framing::Chunked, format!("0\r\n{}\r\n", "A: b\r\n".repeat(n)).as_bytes(), 64).err()
         };
         assert_eq!(fields(16), None);
         assert_eq!(fields(17), Some(Reason::TrailersTooLarge));
         let long = format!("0\r\nA: {}\r\n\r\n", "b".repeat(9000));
-        assert_eq!(
-            decode(Framing::Chunked, long.as_bytes(), 64).err(),
-            Some(Reason::TrailersTooLarge)
-        );
+        assert_eq!(decode(Framing::Chunked, long.as_bytes(), 64).err(), Some(Reason::TrailersTooLarge));
     }
 
     #[test]
     fn a_length_takes_exactly_that_much() {
-        assert_eq!(
-            decode(Framing::Length(3), b"abcd", 2),
-            Ok((b"abc".to_vec(), Some(1)))
-        );
+        assert_eq!(decode(Framing::Length(3), b"abcd", 2), Ok((b"abc".to_vec(), Some(1))));
         assert_eq!(decode(Framing::Length(3), b"ab", 1), Ok((b"ab".to_vec(), None)));
         assert!(Body::new(Framing::None).is_end());
         assert!(!Body::new(Framing::Length(3)).ends_at_close());

@@ -109,10 +109,7 @@ pub fn number(out: &mut Vec<u8>, value: u64) {
 /// True for a field that stands for itself: neither framing, hop, nor one of those a proxy writes anew.
 #[must_use]
 pub fn is_forwarding(known: Known) -> bool {
-    matches!(
-        known,
-        Known::Forwarded | Known::XForwardedFor | Known::XForwardedProto | Known::XForwardedHost
-    )
+    matches!(known, Known::Forwarded | Known::XForwardedFor | Known::XForwardedProto | Known::XForwardedHost)
 }
 
 /// The version of a message, as a number for logs.
@@ -157,19 +154,11 @@ mod tests {
             "F: \r\n",
         ];
         for mask in 0..1u32 << lines.len() {
-            let chosen: String = lines
-                .iter()
-                .enumerate()
-                .filter(|(i, _)| mask >> i & 1 == 1)
-                .map(|(_, l)| *l)
-                .collect();
+            let chosen: String =
+                lines.iter().enumerate().filter(|(i, _)| mask >> i & 1 == 1).map(|(_, l)| *l).collect();
             let input = format!("GET / HTTP/1.1\r\n{chosen}\r\n");
             let mut head = Head::new(Kind::Request);
-            let limits = Limits {
-                target: 99,
-                section: 999,
-                fields: 99,
-            };
+            let limits = Limits { target: 99, section: 999, fields: 99 };
             assert_eq!(head.parse(input.as_bytes(), &limits), Ok(true));
             let expected = text(|o| {
                 for f in head
@@ -180,11 +169,8 @@ mod tests {
                     field(o, f.name.of(input.as_bytes()), f.value.of(input.as_bytes()));
                 }
             });
-            let got = text(|o| {
-                end_to_end(o, &head, input.as_bytes(), |f| {
-                    f.name.of(input.as_bytes()) != b"E"
-                })
-            });
+            let got =
+                text(|o| end_to_end(o, &head, input.as_bytes(), |f| f.name.of(input.as_bytes()) != b"E"));
             assert_eq!(got, expected, "{input:?}");
         }
     }

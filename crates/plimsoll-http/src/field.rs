@@ -17,10 +17,7 @@ pub struct Span {
 impl Span {
     pub(crate) fn new(from: usize, to: usize) -> Span {
         // Heads are limited to far less than 4 GiB, so the casts keep the value.
-        Span {
-            from: from as u32,
-            to: to as u32,
-        }
+        Span { from: from as u32, to: to as u32 }
     }
 
     /// The bytes at this place of `buffer`.
@@ -143,13 +140,11 @@ impl Known {
 pub(crate) fn is_framing_lookalike(name: &[u8]) -> bool {
     let same = |known: &[u8]| {
         name.len() == known.len()
-            && name.iter().zip(known).all(|(&a, &b)| {
-                if a == b'_' {
-                    b == b'-'
-                } else {
-                    a.eq_ignore_ascii_case(&b)
-                }
-            })
+            && name.iter().zip(known).all(
+                |(&a, &b)| {
+                    if a == b'_' { b == b'-' } else { a.eq_ignore_ascii_case(&b) }
+                },
+            )
     };
     same(b"content-length") || same(b"transfer-encoding")
 }

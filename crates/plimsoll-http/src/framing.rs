@@ -95,9 +95,7 @@ fn length(head: &Head, buffer: &[u8]) -> Result<Framing, Reason> {
     let digits = head.length.map_or(&b""[..], |span| span.of(buffer));
     let value = (!digits.is_empty()).then_some(digits).and_then(|digits| {
         digits.iter().try_fold(0u64, |n, &d| {
-            d.is_ascii_digit()
-                .then(|| n.checked_mul(10)?.checked_add(u64::from(d - b'0')))
-                .flatten()
+            d.is_ascii_digit().then(|| n.checked_mul(10)?.checked_add(u64::from(d - b'0'))).flatten()
         })
     });
     match value {
@@ -138,11 +136,7 @@ pub fn response(head: &Head, buffer: &[u8], to_head: bool) -> Result<Response, R
     if head.codings == 1 && !head.chunked {
         return Err(Reason::TransferCoding);
     }
-    let declared = if head.lengths > 0 {
-        Some(length(head, buffer)?)
-    } else {
-        None
-    };
+    let declared = if head.lengths > 0 { Some(length(head, buffer)?) } else { None };
     let bodiless = to_head || head.status() < 200 || matches!(head.status(), 204 | 304);
     let framing = match declared {
         _ if bodiless => Framing::None,
@@ -163,11 +157,7 @@ mod tests {
     use super::*;
     use crate::head::{Kind, Limits};
 
-    const LIMITS: Limits = Limits {
-        target: 8192,
-        section: 32768,
-        fields: 100,
-    };
+    const LIMITS: Limits = Limits { target: 8192, section: 32768, fields: 100 };
 
     fn judge(text: &str) -> Result<Request, Reason> {
         let mut head = Head::new(Kind::Request);
@@ -189,10 +179,7 @@ mod tests {
             fields("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"),
             Err(Reason::LengthAndChunked)
         );
-        assert_eq!(
-            fields("Content-Length: 5\r\nContent-Length: 5\r\n"),
-            Err(Reason::ContentLength)
-        );
+        assert_eq!(fields("Content-Length: 5\r\nContent-Length: 5\r\n"), Err(Reason::ContentLength));
         assert_eq!(
             fields("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"),
             Err(Reason::TransferEncoding)
@@ -213,16 +200,9 @@ mod tests {
             "99999999999999999999",
             "\u{661}",
         ] {
-            assert_eq!(
-                fields(&format!("Content-Length: {bad}\r\n")),
-                Err(Reason::ContentLength),
-                "{bad}"
-            );
+            assert_eq!(fields(&format!("Content-Length: {bad}\r\n")), Err(Reason::ContentLength), "{bad}");
         }
-        assert_eq!(
-            fields("Content-Length: 9223372036854775807\r\n"),
-            Ok(Framing::Length(i64::MAX as u64))
-        );
+        assert_eq!(fields("Content-Length: 9223372036854775807\r\n"), Ok(Framing::Length(i64::MAX as u64)));
     }
 
     #[test]
@@ -253,15 +233,9 @@ mod tests {
     #[test]
     fn host_is_exactly_one() {
         assert_eq!(judge("GET / HTTP/1.1\r\n\r\n").err(), Some(Reason::Host));
-        assert_eq!(
-            judge("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n").err(),
-            Some(Reason::Host)
-        );
+        assert_eq!(judge("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n").err(), Some(Reason::Host));
         assert_eq!(judge("GET / HTTP/1.1\r\nHost:\r\n\r\n").err(), Some(Reason::Host));
-        assert_eq!(
-            judge("GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n").err(),
-            Some(Reason::HostMismatch)
-        );
+        assert_eq!(judge("GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n").err(), Some(Reason::HostMismatch));
         assert!(judge("GET http://A:80/ HTTP/1.1\r\nHost: a:80\r\n\r\n").is_ok());
         assert!(judge("GET / HTTP/1.0\r\n\r\n").is_ok_and(|r| r.host.is_none()));
     }
@@ -271,14 +245,8 @@ mod tests {
         let alive =
             |v: &str, c: &str| judge(&format!("GET / {v}\r\nHost: a\r\n{c}\r\n")).map(|r| r.keep_alive);
         assert_eq!(alive("HTTP/1.1", ""), Ok(true));
-        assert_eq!(
-            alive("HTTP/1.1", "Connection: keep-alive\r\nConnection: close\r\n"),
-            Ok(false)
-        );
-        assert_eq!(
-            alive("HTTP/1.1", "Connection: close\r\nConnection: keep-alive\r\n"),
-            Ok(false)
-        );
+        assert_eq!(alive("HTTP/1.1", "Connection: keep-alive\r\nConnection: close\r\n"), Ok(false));
+        assert_eq!(alive("HTTP/1.1", "Connection: close\r\nConnection: keep-alive\r\n"), Ok(false));
         assert_eq!(alive("HTTP/1.0", ""), Ok(false));
         assert_eq!(alive("HTTP/1.0", "Connection: keep-alive\r\n"), Ok(true));
     }
@@ -293,11 +261,7 @@ mod tests {
     fn responses_without_body_have_none_whatever_they_say() {
         for status in ["100 x", "103 x", "204 x", "304 x"] {
             let text = format!("HTTP/1.1 {status}\r\nContent-Length: 5\r\n\r\n");
-            assert_eq!(
-                answer(&text, false).map(|r| r.framing),
-                Ok(Framing::None),
-                "{status}"
-            );
+            assert_eq!(answer(&text, false).map(|r| r.framing), Ok(Framing::None), "{status}");
         }
         let r = answer("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", true).expect("valid");
         assert_eq!((r.framing, r.stated_length), (Framing::None, Some(5)));
@@ -310,19 +274,11 @@ mod tests {
             Ok((Framing::UntilClose, false))
         );
         assert_eq!(
-            answer(
-                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
-                false
-            )
-            .err(),
+            answer("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", false).err(),
             Some(Reason::ContentLength)
         );
         assert_eq!(
-            answer(
-                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
-                true
-            )
-            .err(),
+            answer("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", true).err(),
             Some(Reason::LengthAndChunked)
         );
         assert_eq!(

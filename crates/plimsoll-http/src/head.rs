@@ -108,25 +108,15 @@ impl Head {
     /// An empty head; allocates room for a browser's usual number of fields.
     #[must_use]
     pub fn new(kind: Kind) -> Head {
-        Head {
-            fields: Vec::with_capacity(24),
-            ..Head::bare(kind)
-        }
+        Head { fields: Vec::with_capacity(24), ..Head::bare(kind) }
     }
 
     /// Makes it empty again, for another message, keeping its memory.
     pub fn reset(&mut self, kind: Kind) {
-        let (mut fields, mut options) = (
-            std::mem::take(&mut self.fields),
-            std::mem::take(&mut self.options),
-        );
+        let (mut fields, mut options) = (std::mem::take(&mut self.fields), std::mem::take(&mut self.options));
         fields.clear();
         options.clear();
-        *self = Head {
-            fields,
-            options,
-            ..Head::bare(kind)
-        };
+        *self = Head { fields, options, ..Head::bare(kind) };
     }
 
     fn bare(kind: Kind) -> Head {
@@ -341,11 +331,7 @@ impl Head {
         if line.len() > STATUS_LINE_MAX || !b.is_ascii_digit() || !c.is_ascii_digit() || !is_value(phrase) {
             return Err(Reason::StatusLine);
         }
-        self.version = if *minor == b'1' {
-            Version::Http11
-        } else {
-            Version::Http10
-        };
+        self.version = if *minor == b'1' { Version::Http11 } else { Version::Http10 };
         self.status = u16::from(a - b'0') * 100 + u16::from(b - b'0') * 10 + u16::from(c - b'0');
         self.phrase = Span::new(to - phrase.len(), to);
         self.begin_fields();
@@ -373,11 +359,7 @@ impl Head {
         };
         let value = Span::new(from + colon + 1, to).trim(buffer);
         if !is_value(value.of(buffer)) {
-            return Err(if value.of(buffer).contains(&b'\r') {
-                Reason::LineEnd
-            } else {
-                Reason::Control
-            });
+            return Err(if value.of(buffer).contains(&b'\r') { Reason::LineEnd } else { Reason::Control });
         }
         self.underscore |= underscore;
         let known = Known::of(name);
@@ -401,9 +383,7 @@ impl Head {
                 self.host = Some(value);
             }
             Known::ContentLength => {
-                self.lengths_differ |= self
-                    .length
-                    .is_some_and(|first| first.of(buffer) != value.of(buffer));
+                self.lengths_differ |= self.length.is_some_and(|first| first.of(buffer) != value.of(buffer));
                 self.lengths += 1;
                 self.length = Some(value);
             }
@@ -419,11 +399,7 @@ impl Head {
             Known::Expect => {
                 let first = self.expectation == Expectation::None;
                 let sane = first && value.of(buffer).eq_ignore_ascii_case(b"100-continue");
-                self.expectation = if sane {
-                    Expectation::Continue
-                } else {
-                    Expectation::Unknown
-                };
+                self.expectation = if sane { Expectation::Continue } else { Expectation::Unknown };
             }
             _ => {}
         }
@@ -465,18 +441,9 @@ impl Span {
     /// Without optional white space at both ends.
     fn trim(self, buffer: &[u8]) -> Span {
         let bytes = self.of(buffer);
-        let start = bytes
-            .iter()
-            .position(|b| !matches!(b, b' ' | b'\t'))
-            .unwrap_or(bytes.len());
-        let end = bytes
-            .iter()
-            .rposition(|b| !matches!(b, b' ' | b'\t'))
-            .map_or(start, |at| at + 1);
-        Span {
-            from: self.from + start as u32,
-            to: self.from + end as u32,
-        }
+        let start = bytes.iter().position(|b| !matches!(b, b' ' | b'\t')).unwrap_or(bytes.len());
+        let end = bytes.iter().rposition(|b| !matches!(b, b' ' | b'\t')).map_or(start, |at| at + 1);
+        Span { from: self.from + start as u32, to: self.from + end as u32 }
     }
 }
 
@@ -484,11 +451,7 @@ impl Span {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits {
-        target: 100,
-        section: 300,
-        fields: 5,
-    };
+    const LIMITS: Limits = Limits { target: 100, section: 300, fields: 5 };
 
     fn request(text: &str) -> Result<Option<Head>, Reason> {
         let mut head = Head::new(Kind::Request);
@@ -535,10 +498,7 @@ mod tests {
             ("GET / HTTP/1.1\r\nA\r\n", Reason::FieldName),
             ("GET / HTTP/1.1\r\nA: b\0\r\n", Reason::Control),
             ("GET / HTTP/1.1\r\nA: b\rc\r\n", Reason::LineEnd),
-            (
-                "GET / HTTP/1.1\r\nContent_Length: 1\r\n",
-                Reason::FramingLookalike,
-            ),
+            ("GET / HTTP/1.1\r\nContent_Length: 1\r\n", Reason::FramingLookalike),
         ] {
             assert_eq!(reason(text), Some(expected), "{text:?}");
         }
@@ -553,14 +513,8 @@ mod tests {
 
     #[test]
     fn limits_hold_before_a_line_ends() {
-        assert_eq!(
-            reason(&format!("GET /{}", "a".repeat(200))),
-            Some(Reason::TargetTooLong)
-        );
-        assert_eq!(
-            reason(&format!("GET /{} HTTP/1.1\r\n", "a".repeat(100))),
-            Some(Reason::TargetTooLong)
-        );
+        assert_eq!(reason(&format!("GET /{}", "a".repeat(200))), Some(Reason::TargetTooLong));
+        assert_eq!(reason(&format!("GET /{} HTTP/1.1\r\n", "a".repeat(100))), Some(Reason::TargetTooLong));
         assert!(request(&format!("GET /{} HTTP/1.1\r\n", "a".repeat(99))).is_ok());
         assert_eq!(
             reason(&format!("GET / HTTP/1.1\r\nA: {}", "a".repeat(300))),
@@ -576,12 +530,8 @@ mod tests {
     fn connection_names_hops_but_not_what_frames_or_forwards() {
         let text = "GET / HTTP/1.1\r\nConnection: close, X-A ,host,x-forwarded-for\r\nX-A: 1\r\nHost: h\r\nX-Forwarded-For: 1\r\nX-B: 1\r\n\r\n";
         let head = request(text).expect("valid").expect("whole");
-        let hops: Vec<_> = head
-            .fields()
-            .iter()
-            .filter(|f| f.hop)
-            .map(|f| f.name.of(text.as_bytes()))
-            .collect();
+        let hops: Vec<_> =
+            head.fields().iter().filter(|f| f.hop).map(|f| f.name.of(text.as_bytes())).collect();
         assert_eq!(hops, [b"X-A"]);
         assert!(head.close);
     }

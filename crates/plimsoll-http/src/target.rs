@@ -23,16 +23,10 @@ impl Target {
         }
         let bytes = span.of(buffer);
         match bytes {
-            [b'/', ..] => Ok(Target {
-                path_and_query: span,
-                authority: None,
-                asterisk: false,
-            }),
-            b"*" if method == b"OPTIONS" => Ok(Target {
-                path_and_query: span,
-                authority: None,
-                asterisk: true,
-            }),
+            [b'/', ..] => Ok(Target { path_and_query: span, authority: None, asterisk: false }),
+            b"*" if method == b"OPTIONS" => {
+                Ok(Target { path_and_query: span, authority: None, asterisk: true })
+            }
             _ => absolute(bytes, span, method == b"OPTIONS"),
         }
     }
@@ -42,18 +36,9 @@ impl Target {
     pub fn origin_form<'b>(&self, buffer: &'b [u8]) -> OriginForm<'b> {
         let bytes = self.path_and_query.of(buffer);
         match bytes.first() {
-            None if self.asterisk => OriginForm {
-                slash: false,
-                rest: b"*",
-            },
-            None | Some(b'?') => OriginForm {
-                slash: true,
-                rest: bytes,
-            },
-            _ => OriginForm {
-                slash: false,
-                rest: bytes,
-            },
+            None if self.asterisk => OriginForm { slash: false, rest: b"*" },
+            None | Some(b'?') => OriginForm { slash: true, rest: bytes },
+            _ => OriginForm { slash: false, rest: bytes },
         }
     }
 }
@@ -73,10 +58,7 @@ fn absolute(bytes: &[u8], span: Span, options: bool) -> Result<Target, Reason> {
         .find(|s| bytes.len() > s.len() && bytes[..s.len()].eq_ignore_ascii_case(s))
         .ok_or(Reason::Target)?;
     let rest = &bytes[scheme.len()..];
-    let end = rest
-        .iter()
-        .position(|&b| b == b'/' || b == b'?')
-        .unwrap_or(rest.len());
+    let end = rest.iter().position(|&b| b == b'/' || b == b'?').unwrap_or(rest.len());
     if !valid_authority(&rest[..end]) {
         return Err(Reason::Target);
     }
@@ -95,11 +77,7 @@ mod tests {
     fn sent(method: &str, target: &str) -> Result<String, Reason> {
         let t = Target::of(target.as_bytes(), method.as_bytes(), Span::new(0, target.len()))?;
         let form = t.origin_form(target.as_bytes());
-        Ok(format!(
-            "{}{}",
-            if form.slash { "/" } else { "" },
-            String::from_utf8_lossy(form.rest)
-        ))
+        Ok(format!("{}{}", if form.slash { "/" } else { "" }, String::from_utf8_lossy(form.rest)))
     }
 
     #[test]
@@ -114,16 +92,7 @@ mod tests {
 
     #[test]
     fn other_forms_are_refused() {
-        for bad in [
-            "*",
-            "a.b:80",
-            "path",
-            "ftp://a/",
-            "http://",
-            "http:///x",
-            "http://u@h/",
-            "?q",
-        ] {
+        for bad in ["*", "a.b:80", "path", "ftp://a/", "http://", "http:///x", "http://u@h/", "?q"] {
             assert_eq!(sent("GET", bad), Err(Reason::Target), "{bad}");
         }
         assert_eq!(sent("CONNECT", "a:80"), Err(Reason::MethodRefused));

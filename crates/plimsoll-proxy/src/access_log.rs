@@ -29,11 +29,7 @@ pub(crate) struct AccessLog {
 
 impl AccessLog {
     pub(crate) fn new(format: LogFormat, queue: LogQueue) -> AccessLog {
-        AccessLog {
-            format,
-            queue,
-            batch: RefCell::default(),
-        }
+        AccessLog { format, queue, batch: RefCell::default() }
     }
 
     /// Hands over what there is.
@@ -124,19 +120,10 @@ impl Record {
         let Some(log) = &self.worker.log else { return };
         let combined = log.format == LogFormat::Combined;
         let field = |name| {
-            if combined {
-                head.value(buffer, name).unwrap_or_default()
-            } else {
-                b""
-            }
+            if combined { head.value(buffer, name).unwrap_or_default() } else { b"" }
         };
-        let pieces = [
-            head.method(buffer),
-            host,
-            head.target().of(buffer),
-            field("referer"),
-            field("user-agent"),
-        ];
+        let pieces =
+            [head.method(buffer), host, head.target().of(buffer), field("referer"), field("user-agent")];
         self.said.bytes = self.worker.take_text();
         for (end, piece) in self.said.ends.iter_mut().zip(pieces) {
             self.said.bytes.extend_from_slice(piece);
@@ -178,9 +165,7 @@ impl Record {
 
     fn json(&self, out: &mut Vec<u8>, texts: &Texts, began: SystemTime, total: Duration) {
         let (letters, reason) = self.ending();
-        let millis = began
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |d| d.subsec_millis());
+        let millis = began.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.subsec_millis());
         out.extend_from_slice(b"{\"time\":\"");
         out.extend_from_slice(texts.iso.as_bytes());
         out.push(b'.');
@@ -191,39 +176,30 @@ impl Record {
         ]);
         out.extend_from_slice(b"Z\"");
         let upstream = self.backend.map(|b| &self.view.backends[b].balancer);
-        let server = upstream
-            .zip(self.server)
-            .map(|(u, s)| u.backend().servers[s as usize].name.as_bytes());
+        let server = upstream.zip(self.server).map(|(u, s)| u.backend().servers[s as usize].name.as_bytes());
         key(out, "client");
         text(out, Some(self.client.to_string().as_bytes()));
         for (n, name) in ["method", "host", "path"].into_iter().enumerate() {
             key(out, name);
             text(out, Some(self.said.piece(n)).filter(|piece| !piece.is_empty()));
         }
-        for (name, value) in [
-            ("status", u64::from(self.status)),
-            ("received_bytes", self.received),
-            ("sent_bytes", self.sent),
-        ] {
+        for (name, value) in
+            [("status", u64::from(self.status)), ("received_bytes", self.received), ("sent_bytes", self.sent)]
+        {
             key(out, name);
             emit::number(out, value);
         }
         key(out, "route");
-        text(
-            out,
-            self.route.map(|r| self.view.shared.routes[r].name.as_bytes()),
-        );
+        text(out, self.route.map(|r| self.view.shared.routes[r].name.as_bytes()));
         key(out, "backend");
         text(out, upstream.map(|u| u.backend().name.as_bytes()));
         key(out, "server");
         text(out, server);
         key(out, "attempts");
         emit::number(out, u64::from(self.attempts));
-        for (name, time) in [
-            ("connect_ms", self.connect),
-            ("first_byte_ms", self.first_byte),
-            ("total_ms", Some(total)),
-        ] {
+        for (name, time) in
+            [("connect_ms", self.connect), ("first_byte_ms", self.first_byte), ("total_ms", Some(total))]
+        {
             key(out, name);
             milliseconds(out, time);
         }
@@ -351,14 +327,8 @@ mod tests {
 
     #[test]
     fn times_have_three_decimals() {
-        assert_eq!(
-            written(|o| milliseconds(o, Some(Duration::from_micros(1_002_003)))),
-            "1002.003"
-        );
-        assert_eq!(
-            written(|o| milliseconds(o, Some(Duration::from_micros(7)))),
-            "0.007"
-        );
+        assert_eq!(written(|o| milliseconds(o, Some(Duration::from_micros(1_002_003)))), "1002.003");
+        assert_eq!(written(|o| milliseconds(o, Some(Duration::from_micros(7)))), "0.007");
         assert_eq!(written(|o| milliseconds(o, None)), "null");
     }
 }

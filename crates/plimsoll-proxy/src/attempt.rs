@@ -137,9 +137,9 @@ async fn connection(
         }
     }
     let before = exchange.record.elapsed();
-    let limit = timeouts.connect.min(Duration::from_millis(
-        exchange.total_due.saturating_sub(worker.deadlines.now().0),
-    ));
+    let limit = timeouts
+        .connect
+        .min(Duration::from_millis(exchange.total_due.saturating_sub(worker.deadlines.now().0)));
     let server = lease.server();
     match connect(&server.address, &exchange.down.timer, limit).await {
         Ok(stream) => {
@@ -154,10 +154,7 @@ async fn connection(
             if error.who == Who::Server {
                 server.live.refused(worker.deadlines.now());
             }
-            Err(Failed {
-                failure: Failure::Connect,
-                error,
-            })
+            Err(Failed { failure: Failure::Connect, error })
         }
     }
 }
@@ -199,11 +196,7 @@ impl Try<'_> {
         if self.sent || self.broken {
             return Ok(());
         }
-        match self.up.poll(
-            cx,
-            (&mut exchange.down.stream, &mut self.stream),
-            &exchange.worker.buffers,
-        ) {
+        match self.up.poll(cx, (&mut exchange.down.stream, &mut self.stream), &exchange.worker.buffers) {
             Poll::Ready(Ok(())) => {
                 self.sent = true;
                 self.began = exchange.worker.deadlines.now().0;
@@ -249,23 +242,14 @@ impl Try<'_> {
             return Ok(Seen::Nothing);
         }
         let malformed = |reason| Error::new(Who::Server, Phase::Head, What::Malformed(reason));
-        let limits = Limits {
-            target: 0,
-            ..exchange.view.shared.head_limits
-        };
-        if !self
-            .head
-            .parse(self.buffer.filled(), &limits)
-            .map_err(malformed)?
-        {
+        let limits = Limits { target: 0, ..exchange.view.shared.head_limits };
+        if !self.head.parse(self.buffer.filled(), &limits).map_err(malformed)? {
             return Ok(Seen::Nothing);
         }
         let bytes = &self.buffer.filled()[..self.head.len()];
         let meaning = framing::response(&self.head, bytes, exchange.asked.to_head).map_err(malformed)?;
         match self.head.status() {
-            101 => self
-                .judge_upgrade(&meaning, exchange)
-                .map(|()| Seen::Final(meaning)),
+            101 => self.judge_upgrade(&meaning, exchange).map(|()| Seen::Final(meaning)),
             100..=199 => self.pass_interim(exchange).map(|()| Seen::Interim),
             _ => Ok(Seen::Final(meaning)),
         }
@@ -286,11 +270,7 @@ impl Try<'_> {
         }
         let len = self.head.len();
         if !exchange.asked.http10 {
-            forward::interim(
-                &mut self.interim,
-                (&self.head, &self.buffer.filled()[..len]),
-                None,
-            );
+            forward::interim(&mut self.interim, (&self.head, &self.buffer.filled()[..len]), None);
         }
         self.buffer.consume(len);
         self.head.reset(Kind::Response);
@@ -300,10 +280,7 @@ impl Try<'_> {
     /// Reads from the server. `Ready` when there is something new to look at.
     fn poll_server(&mut self, cx: &mut Context<'_>, exchange: &Exchange<'_>) -> Result<Poll<()>, Error> {
         let max = exchange.view.shared.head_limits.head().max(SIZE);
-        match self
-            .stream
-            .poll_fill(cx, &mut self.buffer, &exchange.worker.buffers, (usize::MAX, max))
-        {
+        match self.stream.poll_fill(cx, &mut self.buffer, &exchange.worker.buffers, (usize::MAX, max)) {
             Poll::Ready(Ok(0)) => Err(Error::new(Who::Server, Phase::Head, What::Closed)),
             Poll::Ready(Ok(_)) => Ok(Poll::Ready(())),
             Poll::Ready(Err(e)) => Err(Error::new(Who::Server, Phase::Head, What::Io(e))),
@@ -326,10 +303,8 @@ impl Try<'_> {
         } else if self.up.waits_for == End::Sink {
             exchange.arm(route.idle);
         } else {
-            let by_rate = Duration::from_millis(
-                self.due_by_rate()
-                    .saturating_sub(exchange.worker.deadlines.now().0),
-            );
+            let by_rate =
+                Duration::from_millis(self.due_by_rate().saturating_sub(exchange.worker.deadlines.now().0));
             exchange.arm(exchange.view.shared.config.timeouts.body.min(by_rate));
         }
     }

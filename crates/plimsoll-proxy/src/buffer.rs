@@ -23,11 +23,7 @@ pub(crate) struct Buffer {
 impl Buffer {
     /// A copy of `bytes`, in a block of its own.
     pub(crate) fn holding(bytes: &[u8]) -> Buffer {
-        Buffer {
-            bytes: bytes.to_vec(),
-            from: 0,
-            to: bytes.len(),
-        }
+        Buffer { bytes: bytes.to_vec(), from: 0, to: bytes.len() }
     }
 
     pub(crate) fn filled(&self) -> &[u8] {
@@ -97,11 +93,7 @@ impl Buffers {
         if buffer.bytes.len() - buffer.to >= 1024 {
             return;
         }
-        let size = if buffer.len() + 1024 <= SIZE {
-            SIZE
-        } else {
-            max.max(buffer.len() + 1024)
-        };
+        let size = if buffer.len() + 1024 <= SIZE { SIZE } else { max.max(buffer.len() + 1024) };
         let mut bytes = if size == SIZE { self.take() } else { vec![0; size] };
         bytes[..buffer.len()].copy_from_slice(buffer.filled());
         self.replace(buffer, bytes);

@@ -30,9 +30,7 @@ impl WallClock {
             self.second.set(Some(second));
             *self.texts.borrow_mut() = Some(spell(second));
         }
-        Ref::map(self.texts.borrow(), |texts| {
-            texts.as_ref().expect("set with the second")
-        })
+        Ref::map(self.texts.borrow(), |texts| texts.as_ref().expect("set with the second"))
     }
 }
 

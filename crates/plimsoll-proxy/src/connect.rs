@@ -40,9 +40,8 @@ async fn dial(address: &Address) -> io::Result<Stream> {
         }
         Address::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
         // Names are resolved before a snapshot is made.
-        Address::Name(name, _) => Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            format!("{name} was not resolved"),
-        )),
+        Address::Name(name, _) => {
+            Err(io::Error::new(io::ErrorKind::NotFound, format!("{name} was not resolved")))
+        }
     }
 }

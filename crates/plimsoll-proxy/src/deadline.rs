@@ -45,8 +45,7 @@ impl Deadlines {
     /// Reads the clock, and moves the coarse one along.
     pub(crate) fn precise(&self) -> Instant {
         let instant = Instant::now();
-        self.now
-            .set(instant.duration_since(self.epoch).as_millis() as u64);
+        self.now.set(instant.duration_since(self.epoch).as_millis() as u64);
         instant
     }
 
@@ -80,10 +79,7 @@ impl Deadlines {
             self.wakers.borrow_mut().push(None);
             (self.due.borrow().len() - 1) as u32
         });
-        Timer {
-            deadlines: Rc::clone(self),
-            slot,
-        }
+        Timer { deadlines: Rc::clone(self), slot }
     }
 }
 

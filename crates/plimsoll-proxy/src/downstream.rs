@@ -85,11 +85,7 @@ impl Downstream {
         let (timeouts, limits) = (&view.shared.config.timeouts, view.shared.head_limits);
         let mut head = None;
         let first = self.requests == 0;
-        self.timer.arm(if first || !self.buffer.is_empty() {
-            timeouts.header
-        } else {
-            timeouts.keep_alive
-        });
+        self.timer.arm(if first || !self.buffer.is_empty() { timeouts.header } else { timeouts.keep_alive });
         loop {
             if !self.buffer.is_empty() {
                 let head = head.get_or_insert_with(|| worker.take_head(Kind::Request));
@@ -114,10 +110,7 @@ impl Downstream {
     /// Bytes from the client; 0 when there will be none.
     fn poll_more(&mut self, cx: &mut Context<'_>, worker: &Worker, max: usize) -> Poll<Result<usize, Error>> {
         let empty = self.buffer.is_empty();
-        match self
-            .stream
-            .poll_fill(cx, &mut self.buffer, &worker.buffers, (usize::MAX, max))
-        {
+        match self.stream.poll_fill(cx, &mut self.buffer, &worker.buffers, (usize::MAX, max)) {
             Poll::Ready(Ok(n)) => return Poll::Ready(Ok(n)),
             Poll::Ready(Err(_)) if empty => return Poll::Ready(Ok(0)),
             Poll::Ready(Err(e)) => {
@@ -134,8 +127,7 @@ impl Downstream {
             {
                 return Poll::Ready(Ok(0));
             }
-            self.timer
-                .arm_at(self.born.0 + FIRST_REQUEST_WHILE_DRAINING.as_millis() as u64);
+            self.timer.arm_at(self.born.0 + FIRST_REQUEST_WHILE_DRAINING.as_millis() as u64);
         }
         match self.timer.poll_due(cx) {
             false => Poll::Pending,
@@ -180,10 +172,7 @@ impl Downstream {
             }
             loop {
                 worker.buffers.release(&mut self.buffer);
-                match self
-                    .stream
-                    .poll_fill(cx, &mut self.buffer, &worker.buffers, (usize::MAX, SIZE))
-                {
+                match self.stream.poll_fill(cx, &mut self.buffer, &worker.buffers, (usize::MAX, SIZE)) {
                     Poll::Ready(Ok(n)) if n > 0 && n < left => left -= n,
                     Poll::Ready(_) => return Poll::Ready(()),
                     Poll::Pending if self.timer.poll_due(cx) => return Poll::Ready(()),
@@ -224,22 +213,13 @@ async fn refuse(down: &mut Downstream, worker: &Rc<Worker>, error: &Error) -> Af
     }
     let mut out = worker.take_text();
     let date = worker.wall.texts(std::time::SystemTime::now()).http.clone();
-    let sending = Sending {
-        date: &date,
-        close: true,
-        keep_alive_named: false,
-        to_head: false,
-    };
+    let sending = Sending { date: &date, close: true, keep_alive_named: false, to_head: false };
     reply::write_error(&mut out, error, Form::Text, sending);
     record.status = error.status();
     record.sent = out.len() as u64;
     let written = down.write_all(&out, view.shared.config.timeouts.idle).await;
     worker.give_text(out);
-    if written.is_ok() {
-        After::Linger
-    } else {
-        After::Close
-    }
+    if written.is_ok() { After::Linger } else { After::Close }
 }
 
 /// Tells a client beyond its share why, in as far as its socket takes it at once, and closes.
@@ -255,12 +235,7 @@ pub(crate) fn turn_away(worker: &Rc<Worker>, stream: &TcpStream, peer: IpAddr) {
         &mut out,
         &error,
         Form::Text,
-        Sending {
-            date: &date,
-            close: true,
-            keep_alive_named: false,
-            to_head: false,
-        },
+        Sending { date: &date, close: true, keep_alive_named: false, to_head: false },
     );
     let written: io::Result<usize> = stream.try_write(&out);
     record.sent = written.unwrap_or(0) as u64;

@@ -197,15 +197,7 @@ impl Error {
 /// True for errors that say that this process, not the peer, lacks something.
 pub(crate) fn is_our_shortage(error: &io::Error) -> bool {
     use rustix::io::Errno;
-    let shortages = [
-        Errno::MFILE,
-        Errno::NFILE,
-        Errno::NOBUFS,
-        Errno::NOMEM,
-        Errno::ADDRNOTAVAIL,
-        Errno::AGAIN,
-    ];
-    error
-        .raw_os_error()
-        .is_some_and(|code| shortages.iter().any(|e| e.raw_os_error() == code))
+    let shortages =
+        [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL, Errno::AGAIN];
+    error.raw_os_error().is_some_and(|code| shortages.iter().any(|e| e.raw_os_error() == code))
 }

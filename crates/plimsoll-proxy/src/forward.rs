@@ -36,10 +36,7 @@ impl Spelled {
         let text = address.to_string(); // at most eight groups of four digits and seven colons
         let mut bytes = [0; 39];
         bytes[..text.len()].copy_from_slice(text.as_bytes());
-        Spelled {
-            bytes,
-            len: text.len() as u8,
-        }
+        Spelled { bytes, len: text.len() as u8 }
     }
 
     fn as_bytes(&self) -> &[u8] {
@@ -50,13 +47,7 @@ impl Spelled {
 impl Client {
     pub(crate) fn new(peer: IpAddr, local: SocketAddr, nets: &[IpNet]) -> Client {
         let peer = peer.to_canonical();
-        Client {
-            peer,
-            local,
-            trusted: is_trusted(peer, nets),
-            address: peer,
-            spelled: Spelled::new(peer),
-        }
+        Client { peer, local, trusted: is_trusted(peer, nets), address: peer, spelled: Spelled::new(peer) }
     }
 
     /// Takes the client's address from `X-Forwarded-For`: the last one that is not itself a trusted proxy.
@@ -64,11 +55,7 @@ impl Client {
         if !self.trusted {
             return self;
         }
-        let chains = head
-            .fields()
-            .iter()
-            .rev()
-            .filter(|f| f.known == Known::XForwardedFor);
+        let chains = head.fields().iter().rev().filter(|f| f.known == Known::XForwardedFor);
         for hop in chains.flat_map(|f| f.value.of(buffer).rsplit(|&b| b == b',')) {
             let Some(address) = parse_address(hop) else { break };
             self.address = address;
@@ -87,14 +74,8 @@ fn is_trusted(address: IpAddr, nets: &[IpNet]) -> bool {
 /// `1.2.3.4`, `1.2.3.4:5`, `::1`, `[::1]`, `[::1]:5`.
 fn parse_address(hop: &[u8]) -> Option<IpAddr> {
     let hop = std::str::from_utf8(hop).ok()?.trim();
-    let bare = hop
-        .strip_prefix('[')
-        .and_then(|h| h.strip_suffix(']'))
-        .unwrap_or(hop);
-    let address = bare
-        .parse::<IpAddr>()
-        .ok()
-        .or_else(|| hop.parse::<SocketAddr>().ok().map(|s| s.ip()));
+    let bare = hop.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(hop);
+    let address = bare.parse::<IpAddr>().ok().or_else(|| hop.parse::<SocketAddr>().ok().map(|s| s.ip()));
     address.map(|a| a.to_canonical())
 }
 
@@ -113,9 +94,7 @@ pub(crate) fn request(
         emit::field(out, b"Host", client.local.to_string().as_bytes());
     }
     let drop_underscores = http.underscores == Underscores::Drop;
-    emit::end_to_end(out, head, buffer, |field| {
-        keep_in_request(field, drop_underscores, asked)
-    });
+    emit::end_to_end(out, head, buffer, |field| keep_in_request(field, drop_underscores, asked));
     forwarded(out, head, buffer, asked, client);
     if let Some(via) = &http.via {
         emit::field(out, b"Via", via_value(head, via).as_bytes());
@@ -148,32 +127,19 @@ fn expects_a_body(method: &[u8]) -> bool {
 fn forwarded(out: &mut Vec<u8>, head: &Head, buffer: &[u8], asked: &framing::Request, client: &Client) {
     let host = asked.host.map_or(&b""[..], |span| span.of(buffer));
     let earlier = |known: Known| {
-        head.fields()
-            .iter()
-            .filter(move |f| client.trusted && f.known == known)
-            .map(|f| f.value.of(buffer))
+        head.fields().iter().filter(move |f| client.trusted && f.known == known).map(|f| f.value.of(buffer))
     };
     let peer = client.spelled.as_bytes();
     list_field(out, b"X-Forwarded-For", earlier(Known::XForwardedFor), |out| {
         out.extend_from_slice(peer);
     });
-    emit::field(
-        out,
-        b"X-Forwarded-Proto",
-        earlier(Known::XForwardedProto).next().unwrap_or(b"http"),
-    );
-    if let Some(host) = earlier(Known::XForwardedHost)
-        .next()
-        .or((!host.is_empty()).then_some(host))
-    {
+    emit::field(out, b"X-Forwarded-Proto", earlier(Known::XForwardedProto).next().unwrap_or(b"http"));
+    if let Some(host) = earlier(Known::XForwardedHost).next().or((!host.is_empty()).then_some(host)) {
         emit::field(out, b"X-Forwarded-Host", host);
     }
     list_field(out, b"Forwarded", earlier(Known::Forwarded), |out| {
-        let (open, close) = if client.peer.is_ipv6() {
-            (&b"\"["[..], &b"]\""[..])
-        } else {
-            (&b""[..], &b""[..])
-        };
+        let (open, close) =
+            if client.peer.is_ipv6() { (&b"\"["[..], &b"]\""[..]) } else { (&b""[..], &b""[..]) };
         for piece in [b"for=", open, peer, close] {
             out.extend_from_slice(piece);
         }
@@ -205,11 +171,7 @@ fn list_field<'b>(
 
 /// `received-protocol received-by` (RFC 9110, 7.6.3).
 fn via_value(head: &Head, pseudonym: &str) -> String {
-    let version = if head.version() == Version::Http10 {
-        "1.0"
-    } else {
-        "1.1"
-    };
+    let version = if head.version() == Version::Http10 { "1.0" } else { "1.1" };
     format!("{version} {pseudonym}")
 }
 
@@ -268,26 +230,15 @@ mod tests {
     use super::*;
     use plimsoll_http::{Kind, Limits};
 
-    const LIMITS: Limits = Limits {
-        target: 8192,
-        section: 32768,
-        fields: 100,
-    };
-    const PLAIN: Http = Http {
-        underscores: Underscores::Refuse,
-        via: None,
-    };
+    const LIMITS: Limits = Limits { target: 8192, section: 32768, fields: 100 };
+    const PLAIN: Http = Http { underscores: Underscores::Refuse, via: None };
 
     fn sent(text: &str, trusted: &[&str], peer: &str) -> (String, IpAddr) {
         let nets: Vec<IpNet> = trusted.iter().map(|n| n.parse().expect("net")).collect();
         let mut head = Head::new(Kind::Request);
         assert_eq!(head.parse(text.as_bytes(), &LIMITS), Ok(true));
         let asked = framing::request(&head, text.as_bytes()).expect("valid");
-        let client = Client::new(
-            peer.parse().expect("ip"),
-            "127.0.0.1:80".parse().expect("address"),
-            &nets,
-        );
+        let client = Client::new(peer.parse().expect("ip"), "127.0.0.1:80".parse().expect("address"), &nets);
         let client = client.named_by(&head, text.as_bytes(), &nets);
         let mut out = Vec::new();
         request(&mut out, (&head, text.as_bytes()), &asked, &client, &PLAIN, None);
@@ -317,10 +268,7 @@ mod tests {
             &["10.0.0.0/8"],
             "::ffff:10.0.0.1",
         );
-        assert!(
-            out.contains("\r\nX-Forwarded-For: 6.6.6.6, 198.51.100.7, 10.0.0.2, 10.0.0.1\r\n"),
-            "{out}"
-        );
+        assert!(out.contains("\r\nX-Forwarded-For: 6.6.6.6, 198.51.100.7, 10.0.0.2, 10.0.0.1\r\n"), "{out}");
         assert!(out.contains("\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: shop\r\n"));
         assert!(out.contains("\r\nForwarded: for=198.51.100.7, for=10.0.0.1;host=\"a\";proto=http\r\n"));
         assert_eq!(
@@ -337,19 +285,13 @@ mod tests {
             &[],
             "192.0.2.1",
         );
-        assert!(
-            out.contains("X-Forwarded-For: 192.0.2.1") && !out.contains("Secret"),
-            "{out}"
-        );
+        assert!(out.contains("X-Forwarded-For: 192.0.2.1") && !out.contains("Secret"), "{out}");
     }
 
     #[test]
     fn a_request_without_host_gets_one() {
         let (out, _) = sent("GET / HTTP/1.0\r\n\r\n", &[], "::1");
-        assert!(
-            out.starts_with("GET / HTTP/1.1\r\nHost: 127.0.0.1:80\r\n"),
-            "{out}"
-        );
+        assert!(out.starts_with("GET / HTTP/1.1\r\nHost: 127.0.0.1:80\r\n"), "{out}");
         assert!(out.contains("Forwarded: for=\"[::1]\";proto=http"), "{out}");
     }
 }

@@ -22,6 +22,7 @@ mod forward;
 mod listener;
 mod log_writer;
 mod notice;
+mod plan;
 mod pool;
 mod proxy;
 mod pump;

@@ -159,10 +159,7 @@ fn admit(
         },
     };
     let _ = SockRef::from(&stream).set_tcp_nodelay(true); // fails only on a socket that is gone
-    let places = Places {
-        _gates: gates,
-        _client: client,
-    };
+    let places = Places { _gates: gates, _client: client };
     let down = Downstream::new(worker, Stream::Tcp(stream), index, (peer.ip(), local), places);
     tokio::task::spawn_local(downstream::serve(down, Rc::clone(worker)));
 }

@@ -70,13 +70,7 @@ impl LogWriter {
             let shared = Arc::clone(&shared);
             move || write_all(&receiver, sink, &shared)
         })?;
-        Ok((
-            LogWriter {
-                shared: Arc::clone(&shared),
-                thread,
-            },
-            LogQueue { sender, shared },
-        ))
+        Ok((LogWriter { shared: Arc::clone(&shared), thread }, LogQueue { sender, shared }))
     }
 
     /// Asks for the file to be opened anew (after it was rotated).
@@ -174,10 +168,7 @@ impl Report {
         if dropped == self.told || self.last.is_some_and(|at| at.elapsed() < REPORT_EVERY) {
             return;
         }
-        let cause = self
-            .error
-            .take()
-            .map_or_else(|| "the output is too slow".to_owned(), |e| e.to_string());
+        let cause = self.error.take().map_or_else(|| "the output is too slow".to_owned(), |e| e.to_string());
         notice(&format!(
             "access log: {} lines dropped: {cause}; requests are not affected",
             dropped - self.told

@@ -42,9 +42,7 @@ impl Pool {
 
     /// Closes what is too old, closed or not quiet.
     pub(crate) fn sweep(&self, now: Millis, max_idle: Duration) {
-        self.idle
-            .borrow_mut()
-            .retain(|idle| idle.is_usable(now, max_idle));
+        self.idle.borrow_mut().retain(|idle| idle.is_usable(now, max_idle));
     }
 }
 

@@ -85,10 +85,8 @@ impl Proxy {
     /// Anything that makes the configuration unservable on this machine; then nothing is left running.
     pub fn start(snapshot: &Arc<Snapshot>) -> Result<Proxy, StartError> {
         let config = &snapshot.config;
-        let workers = config
-            .workers
-            .or_else(|| std::thread::available_parallelism().ok())
-            .map_or(1, NonZeroUsize::get);
+        let workers =
+            config.workers.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
         let connections = budget(snapshot)?;
         let everywhere = Arc::new(Gate::new(connections));
         let (mut listeners, mut doors) = (Vec::new(), Vec::<Vec<Doors>>::new());
@@ -101,27 +99,16 @@ impl Proxy {
                 gates: std::iter::once(Arc::clone(&everywhere))
                     .chain(listener.max_connections.map(|n| Arc::new(Gate::new(n))))
                     .collect(),
-                per_client: listener
-                    .max_connections_per_client
-                    .map(|n| Arc::new(PerClient::new(n))),
+                per_client: listener.max_connections_per_client.map(|n| Arc::new(PerClient::new(n))),
                 paused: AtomicBool::new(false),
             });
             for (worker, socket) in doors.iter_mut().zip(sockets) {
-                worker.push(Doors {
-                    index,
-                    socket,
-                    limits: Arc::clone(&limits),
-                });
+                worker.push(Doors { index, socket, limits: Arc::clone(&limits) });
             }
         }
         let log = open_log(snapshot)?;
         let (orders, _) = watch::channel(Order::Serve);
-        let mut proxy = Proxy {
-            listeners,
-            orders,
-            workers: Vec::new(),
-            log: None,
-        };
+        let mut proxy = Proxy { listeners, orders, workers: Vec::new(), log: None };
         let epoch = Instant::now();
         let queue = log.map(|(writer, queue)| {
             proxy.log = Some(writer);
@@ -131,9 +118,7 @@ impl Proxy {
             let start = Start {
                 snapshot: Arc::clone(snapshot),
                 doors,
-                log: queue
-                    .as_ref()
-                    .map(|q| AccessLog::new(config.log.format, LogQueue::clone(q))),
+                log: queue.as_ref().map(|q| AccessLog::new(config.log.format, LogQueue::clone(q))),
                 orders: proxy.orders.subscribe(),
                 epoch,
                 seed: seed(number),
@@ -217,33 +202,18 @@ impl Proxy {
 fn budget(snapshot: &Snapshot) -> Result<u32, StartError> {
     let limit = raise_descriptor_limit();
     let fit = limit.saturating_sub(RESERVED_DESCRIPTORS) / 2;
-    let configured: u64 = snapshot
-        .config
-        .listeners
-        .iter()
-        .filter_map(|l| l.max_connections)
-        .map(u64::from)
-        .sum();
+    let configured: u64 =
+        snapshot.config.listeners.iter().filter_map(|l| l.max_connections).map(u64::from).sum();
     if configured > fit {
-        return Err(StartError::Descriptors(
-            configured * 2 + RESERVED_DESCRIPTORS,
-            limit,
-        ));
+        return Err(StartError::Descriptors(configured * 2 + RESERVED_DESCRIPTORS, limit));
     }
     Ok(u32::try_from(fit.max(1)).unwrap_or(u32::MAX))
 }
 
 fn raise_descriptor_limit() -> u64 {
     let limits = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limits.maximum,
-        maximum: limits.maximum,
-    };
-    let now = if setrlimit(Resource::Nofile, raised).is_ok() {
-        limits.maximum
-    } else {
-        limits.current
-    };
+    let raised = Rlimit { current: limits.maximum, maximum: limits.maximum };
+    let now = if setrlimit(Resource::Nofile, raised).is_ok() { limits.maximum } else { limits.current };
     now.unwrap_or(u64::MAX)
 }
 
@@ -252,19 +222,15 @@ fn open_log(snapshot: &Snapshot) -> Result<Option<(LogWriter, LogQueue)>, StartE
     if log.format == LogFormat::Off {
         return Ok(None);
     }
-    LogWriter::start(&log.output)
-        .map(Some)
-        .map_err(|e| match &log.output {
-            LogOutput::File(path) => StartError::Log(path.clone(), e),
-            LogOutput::Stdout => StartError::Worker(e),
-        })
+    LogWriter::start(&log.output).map(Some).map_err(|e| match &log.output {
+        LogOutput::File(path) => StartError::Log(path.clone(), e),
+        LogOutput::Stdout => StartError::Worker(e),
+    })
 }
 
 /// Different for every worker and every start.
 fn seed(worker: usize) -> u64 {
-    let time = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_nanos() as u64);
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
     (time ^ u64::from(std::process::id()) << 32)
         .wrapping_add(worker as u64)
         .wrapping_mul(0x9e37_79b9_7f4a_7c15)

@@ -94,11 +94,7 @@ impl Pump {
 
     /// Takes in what came with the head. Call once, before polling.
     pub(crate) fn begin(&mut self) -> Result<(), Cut> {
-        if !self.buffer.is_empty() || self.body.is_end() {
-            self.take_in()
-        } else {
-            Ok(())
-        }
+        if !self.buffer.is_empty() || self.body.is_end() { self.take_in() } else { Ok(()) }
     }
 
     /// True when the source's message has been read to its end.
@@ -164,12 +160,7 @@ impl Pump {
     }
 
     fn pieces(&self) -> [&[u8]; 4] {
-        [
-            if self.head_done { b"" } else { &self.head },
-            &self.line,
-            self.buffer.filled(),
-            self.tail,
-        ]
+        [if self.head_done { b"" } else { &self.head }, &self.line, self.buffer.filled(), self.tail]
     }
 
     fn pending_len(&self) -> usize {

@@ -17,17 +17,10 @@ pub(crate) enum Form {
 impl Form {
     /// What the client's `Accept` prefers among the three; the one named first, text if none is.
     pub(crate) fn of(accept: Option<&[u8]>) -> Form {
-        let forms = [
-            (&b"application/json"[..], Form::Json),
-            (b"text/html", Form::Html),
-            (b"text/plain", Form::Text),
-        ];
+        let forms =
+            [(&b"application/json"[..], Form::Json), (b"text/html", Form::Html), (b"text/plain", Form::Text)];
         let accept = accept.unwrap_or_default();
-        let find = |name: &[u8]| {
-            accept
-                .windows(name.len())
-                .position(|w| w.eq_ignore_ascii_case(name))
-        };
+        let find = |name: &[u8]| accept.windows(name.len()).position(|w| w.eq_ignore_ascii_case(name));
         forms
             .into_iter()
             .filter_map(|(name, form)| find(name).map(|at| (at, form)))
@@ -106,10 +99,7 @@ pub(crate) fn write_error(out: &mut Vec<u8>, error: &Error, form: Form, sending:
         status,
         content_type,
         location: None,
-        proxy_status: Some(format!(
-            "plimsoll; error={}; details=\"{reason}\"",
-            error.proxy_status()
-        )),
+        proxy_status: Some(format!("plimsoll; error={}; details=\"{reason}\"", error.proxy_status())),
         body: body.as_bytes(),
     };
     reply.write(out, sending);
@@ -118,10 +108,7 @@ pub(crate) fn write_error(out: &mut Vec<u8>, error: &Error, form: Form, sending:
 fn error_body(status: u16, reason: &str, sentence: &str, form: Form) -> (&'static str, String) {
     let title = phrase(status);
     match form {
-        Form::Text => (
-            "text/plain; charset=utf-8",
-            format!("{status} {title}: {reason}\n{sentence}\n"),
-        ),
+        Form::Text => ("text/plain; charset=utf-8", format!("{status} {title}: {reason}\n{sentence}\n")),
         Form::Json => (
             "application/json",
             format!("{{\"status\":{status},\"reason\":\"{reason}\",\"message\":\"{sentence}\"}}\n"),
@@ -186,10 +173,7 @@ mod tests {
     fn the_form_is_what_the_client_names_first() {
         assert_eq!(Form::of(None), Form::Text);
         assert_eq!(Form::of(Some(b"*/*")), Form::Text);
-        assert_eq!(
-            Form::of(Some(b"text/html,application/xhtml+xml,application/json;q=0.1")),
-            Form::Html
-        );
+        assert_eq!(Form::of(Some(b"text/html,application/xhtml+xml,application/json;q=0.1")), Form::Html);
         assert_eq!(Form::of(Some(b"Application/JSON, text/html")), Form::Json);
         assert_eq!(
             Form::in_head(b"GET / HTTP/1.1\r\nX: text/html\r\naccept: application/json\r\n\r\n"),
@@ -200,12 +184,7 @@ mod tests {
     #[test]
     fn an_error_carries_its_reason_in_body_and_header() {
         let error = Error::new(Who::Us, Phase::Connect, What::ServersFull);
-        let sending = Sending {
-            date: "D",
-            close: true,
-            keep_alive_named: false,
-            to_head: false,
-        };
+        let sending = Sending { date: "D", close: true, keep_alive_named: false, to_head: false };
         for (form, body) in [
             (Form::Text, "503 Service Unavailable: servers_full\n"),
             (Form::Json, "{\"status\":503,\"reason\":\"servers_full\","),
@@ -232,15 +211,7 @@ mod tests {
             proxy_status: None,
             body: b"hello",
         };
-        reply.write(
-            &mut out,
-            Sending {
-                date: "D",
-                close: false,
-                keep_alive_named: false,
-                to_head: true,
-            },
-        );
+        reply.write(&mut out, Sending { date: "D", close: false, keep_alive_named: false, to_head: true });
         let text = String::from_utf8(out).expect("text");
         assert!(text.contains("Content-Length: 5\r\n") && text.ends_with("\r\n\r\n"));
     }

@@ -47,14 +47,8 @@ pub(crate) async fn pass_on(
     let (mut stream, meaning) = (answer.stream, answer.meaning);
     let out = outgoing(meaning.framing, exchange.asked.http10);
     let close = early || !exchange.asked.keep_alive || exchange.is_last() || out == Framing::UntilClose;
-    let mut down = dress(
-        exchange,
-        &answer.head,
-        answer.buffer,
-        meaning.stated_length,
-        (meaning.framing, out),
-        close,
-    );
+    let mut down =
+        dress(exchange, &answer.head, answer.buffer, meaning.stated_length, (meaning.framing, out), close);
     worker.give_head(answer.head);
     let moved = move_body(exchange, route, &mut stream, &mut down).await;
     exchange.record.sent += down.written;
@@ -96,14 +90,7 @@ fn dress(
     let via = exchange.view.shared.config.http.via.as_deref();
     let mut out = exchange.worker.take_text();
     let len = head.len();
-    forward::response(
-        &mut out,
-        (head, &buffer.filled()[..len]),
-        to,
-        stated,
-        persistence,
-        via,
-    );
+    forward::response(&mut out, (head, &buffer.filled()[..len]), to, stated, persistence, via);
     buffer.consume(len);
     Pump::new(out, from, to, buffer, 0)
 }
@@ -129,11 +116,7 @@ async fn move_body(
             exchange.arm(route.idle);
         }
         if exchange.down.timer.poll_due(cx) {
-            let who = if down.waits_for == End::Source {
-                Who::Server
-            } else {
-                Who::Client
-            };
+            let who = if down.waits_for == End::Source { Who::Server } else { Who::Client };
             return Poll::Ready(Err(exchange.timed_out(who, Phase::Data)));
         }
         Poll::Pending

@@ -52,18 +52,8 @@ impl Snapshot {
                 Arc::new(Backend::new(spec, old.map(|b| &**b)))
             })
             .collect();
-        let router = Router::new(
-            &config
-                .routes
-                .iter()
-                .map(|r| r.matcher.clone())
-                .collect::<Vec<_>>(),
-        );
-        let mut routes: Vec<Route> = config
-            .routes
-            .iter()
-            .map(|r| Route::new(r, &config.timeouts))
-            .collect();
+        let router = Router::new(&config.routes.iter().map(|r| r.matcher.clone()).collect::<Vec<_>>());
+        let mut routes: Vec<Route> = config.routes.iter().map(|r| Route::new(r, &config.timeouts)).collect();
         let mut fallbacks = Vec::new();
         for listener in &config.listeners {
             fallbacks.push(listener.fallback.map(|backend| {
@@ -72,30 +62,14 @@ impl Snapshot {
             }));
         }
         let limits = &config.limits;
-        let head_limits = Limits {
-            target: limits.target,
-            section: limits.header,
-            fields: limits.fields,
-        };
-        Snapshot {
-            backends,
-            routes,
-            router,
-            fallbacks,
-            head_limits,
-            config,
-        }
+        let head_limits = Limits { target: limits.target, section: limits.header, fields: limits.fields };
+        Snapshot { backends, routes, router, fallbacks, head_limits, config }
     }
 }
 
 impl Route {
     fn new(route: &plimsoll_config::model::Route, timeouts: &Timeouts) -> Route {
-        let RouteTimeouts {
-            first_byte,
-            idle,
-            tunnel,
-            total,
-        } = route.timeouts.clone();
+        let RouteTimeouts { first_byte, idle, tunnel, total } = route.timeouts.clone();
         Route {
             name: route.name.clone().into(),
             action: route.action.clone(),

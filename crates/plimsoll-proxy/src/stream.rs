@@ -67,8 +67,7 @@ impl Stream {
 
     /// True if nothing has come from the peer since the last short read: no bytes, no end, no error. Costs no system call.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.poll_readable(&mut Context::from_waker(Waker::noop()))
-            .is_pending()
+        self.poll_readable(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
     /// Asks the kernel whether the peer has closed. For requests that may not be repeated, to which [`Stream::is_quiet`] may come too late.

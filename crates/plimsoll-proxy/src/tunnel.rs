@@ -22,12 +22,7 @@ pub(crate) async fn open(exchange: &mut Exchange<'_>, route: &Route, answer: Ans
     let worker = exchange.worker;
     exchange.record.phase = Phase::Tunnel;
     exchange.total_due = u64::MAX;
-    let Answer {
-        mut stream,
-        head,
-        mut buffer,
-        ..
-    } = answer;
+    let Answer { mut stream, head, mut buffer, .. } = answer;
     let mut out = worker.take_text();
     forward::interim(
         &mut out,
@@ -37,11 +32,8 @@ pub(crate) async fn open(exchange: &mut Exchange<'_>, route: &Route, answer: Ans
     buffer.consume(head.len());
     worker.give_head(head);
     let early = std::mem::take(&mut exchange.down.buffer);
-    let mut tunnel = Tunnel {
-        up: Half::new(Vec::new(), early),
-        down: Half::new(out, buffer),
-        progress: u64::MAX,
-    };
+    let mut tunnel =
+        Tunnel { up: Half::new(Vec::new(), early), down: Half::new(out, buffer), progress: u64::MAX };
     let ended = poll_fn(|cx| tunnel.poll(cx, exchange, route, &mut stream)).await;
     exchange.record.received += tunnel.up.pump.read;
     exchange.record.sent += tunnel.down.pump.written;
@@ -86,10 +78,7 @@ impl Tunnel {
         if self.up.ended && self.down.ended {
             return Poll::Ready(Ok(()));
         }
-        let progress = [&self.up.pump, &self.down.pump]
-            .iter()
-            .map(|p| p.read + p.written)
-            .sum();
+        let progress = [&self.up.pump, &self.down.pump].iter().map(|p| p.read + p.written).sum();
         if self.progress != progress {
             self.progress = progress;
             exchange.arm(route.tunnel);
@@ -116,11 +105,7 @@ impl Half {
         // Raw bytes have no framing that could be broken.
         let begun = pump.begin();
         debug_assert!(begun.is_ok());
-        Half {
-            pump,
-            drained: false,
-            ended: false,
-        }
+        Half { pump, drained: false, ended: false }
     }
 
     fn poll(

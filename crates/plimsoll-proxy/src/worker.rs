@@ -53,10 +53,7 @@ pub(crate) struct Worker {
     pub(crate) wall: WallClock,
     pub(crate) log: Option<AccessLog>,
     pub(crate) draining: Cell<bool>,
-    #[expect(
-        clippy::vec_box,
-        reason = "a head moves from task to task; its fields stay where they are"
-    )]
+    #[expect(clippy::vec_box, reason = "a head moves from task to task; its fields stay where they are")]
     heads: RefCell<Vec<Box<Head>>>,
     texts: RefCell<Vec<Vec<u8>>>,
     /// Accept loops and connections that are still there.
@@ -89,10 +86,7 @@ impl Worker {
 
     /// An empty vector with room for a head.
     pub(crate) fn take_text(&self) -> Vec<u8> {
-        self.texts
-            .borrow_mut()
-            .pop()
-            .unwrap_or_else(|| Vec::with_capacity(1024))
+        self.texts.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(1024))
     }
 
     pub(crate) fn give_text(&self, mut text: Vec<u8>) {

@@ -129,7 +129,6 @@ fn dependencies_point_downwards() {
 }
 
 #[test]
-#[ignore = "serde in plimsoll-control and memchr in plimsoll-proxy are not used: take them out of the manifests"]
 fn every_dependency_is_used() {
     let sources = sources();
     let mut wrong = Vec::new();

@@ -16,10 +16,9 @@ pub(super) fn read(
     match *length {
         Length::Exactly(count) => Ok((reader.take(count)?.to_vec(), Fields::default())),
         Length::Chunked => chunked(reader, rules),
-        Length::UntilClose if eof => Ok((
-            reader.take(reader.rest().len() as u64)?.to_vec(),
-            Fields::default(),
-        )),
+        Length::UntilClose if eof => {
+            Ok((reader.take(reader.rest().len() as u64)?.to_vec(), Fields::default()))
+        }
         Length::UntilClose => Err(Stop::Incomplete),
     }
 }
@@ -47,10 +46,7 @@ fn chunked(reader: &mut Reader<'_>, rules: &Rules) -> Result<(Vec<u8>, Fields), 
 
 /// The size, and what stands behind it.
 fn chunk_size(line: &[u8]) -> Result<(u64, &[u8]), Stop> {
-    let end = line
-        .iter()
-        .position(|b| !b.is_ascii_hexdigit())
-        .unwrap_or(line.len());
+    let end = line.iter().position(|b| !b.is_ascii_hexdigit()).unwrap_or(line.len());
     let (digits, extension) = line.split_at(end);
     if digits.is_empty() || digits.len() > 16 || !matches!(extension, [] | [b';', ..]) {
         return Err(Stop::Reject("chunk-size"));
@@ -92,10 +88,7 @@ fn trim_start(mut text: &[u8]) -> &[u8] {
 
 /// What follows the token at the start, if there is one.
 fn token(text: &[u8]) -> Option<&[u8]> {
-    let end = text
-        .iter()
-        .position(|&b| !head::is_tchar(b))
-        .unwrap_or(text.len());
+    let end = text.iter().position(|&b| !head::is_tchar(b)).unwrap_or(text.len());
     (end > 0).then(|| &text[end..])
 }
 

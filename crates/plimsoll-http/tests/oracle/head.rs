@@ -48,8 +48,9 @@ impl<'a> Reader<'a> {
 
     /// Like `line`, but an unfinished line longer than `limit` is a reject of that class.
     pub(super) fn line_within(&mut self, limit: usize, class: &'static str) -> Result<&'a [u8], Stop> {
+        let line = self.rest().strip_suffix(b"\r").unwrap_or(self.rest()); // half a CRLF is no part of the line
         match self.line() {
-            Err(Stop::Incomplete) if self.rest().len() > limit => Err(Stop::Reject(class)),
+            Err(Stop::Incomplete) if line.len() > limit => Err(Stop::Reject(class)),
             read => read,
         }
     }
@@ -65,10 +66,7 @@ impl<'a> Reader<'a> {
     /// Exactly so many bytes.
     pub(super) fn take(&mut self, count: u64) -> Result<&'a [u8], Stop> {
         let rest = self.rest();
-        let count = usize::try_from(count)
-            .ok()
-            .filter(|&n| n <= rest.len())
-            .ok_or(Stop::Incomplete)?;
+        let count = usize::try_from(count).ok().filter(|&n| n <= rest.len()).ok_or(Stop::Incomplete)?;
         self.at += count;
         Ok(&rest[..count])
     }
@@ -128,11 +126,7 @@ pub(super) fn request_line(reader: &mut Reader<'_>, rules: &Rules) -> Result<Sta
     if target.is_empty() || !target.iter().all(|&b| matches!(b, 0x21..=0x7e) && b != b'#') {
         return Err(Stop::Reject("target"));
     }
-    Ok(StartLine {
-        method: method.to_vec(),
-        target: target.to_vec(),
-        version: http_version(version)?,
-    })
+    Ok(StartLine { method: method.to_vec(), target: target.to_vec(), version: http_version(version)? })
 }
 
 fn http_version(text: &[u8]) -> Result<u8, Stop> {
@@ -154,9 +148,7 @@ pub(super) fn status_line(reader: &mut Reader<'_>) -> Result<(u8, u16, Vec<u8>),
     if code.len() != 3 || !code.iter().all(u8::is_ascii_digit) {
         return Err(Stop::Reject("status-line"));
     }
-    let status = code
-        .iter()
-        .fold(0, |sum, digit| sum * 10 + u16::from(digit - b'0'));
+    let status = code.iter().fold(0, |sum, digit| sum * 10 + u16::from(digit - b'0'));
     // RFC 9110, 15: all valid status codes are within 100 to 599.
     if !(100..600).contains(&status) {
         return Err(Stop::Reject("status-line"));
@@ -186,10 +178,7 @@ fn field_line(line: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Stop> {
     if matches!(line[0], b' ' | b'\t') {
         return Err(Stop::Reject("obs-fold"));
     }
-    let colon = line
-        .iter()
-        .position(|&b| b == b':')
-        .ok_or(Stop::Reject("no-colon"))?;
+    let colon = line.iter().position(|&b| b == b':').ok_or(Stop::Reject("no-colon"))?;
     let (name, value) = (&line[..colon], &line[colon + 1..]);
     match name {
         [] => Err(Stop::Reject("empty-name")),
@@ -202,18 +191,12 @@ fn field_line(line: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Stop> {
 /// `_` in a name: CGI-like servers read it as `-`, so that `Content_Length` frames for them and not for us. The
 /// lookalikes of framing fields are refused even where other such names are kept.
 pub(super) fn check_underscores(fields: &Fields, keep: bool) -> Result<(), Stop> {
-    let mut odd = fields
-        .0
-        .iter()
-        .map(|(name, _)| name)
-        .filter(|name| name.contains(&b'_'));
+    let mut odd = fields.0.iter().map(|(name, _)| name).filter(|name| name.contains(&b'_'));
     if !keep && odd.next().is_some() {
         return Err(Stop::Reject("underscore"));
     }
     let framing = |name: &Vec<u8>| {
-        let name = String::from_utf8_lossy(name)
-            .to_ascii_lowercase()
-            .replace('_', "-");
+        let name = String::from_utf8_lossy(name).to_ascii_lowercase().replace('_', "-");
         name == "content-length" || name == "transfer-encoding"
     };
     match odd.any(framing) {
@@ -293,11 +276,7 @@ fn is_reg_name(mut text: &[u8]) -> bool {
 
 /// RFC 9110, 10.1.1: one expectation exists.
 pub(super) fn check_expect(fields: &Fields) -> Result<(), Stop> {
-    match fields
-        .all("expect")
-        .iter()
-        .all(|value| value.eq_ignore_ascii_case(b"100-continue"))
-    {
+    match fields.all("expect").iter().all(|value| value.eq_ignore_ascii_case(b"100-continue")) {
         true => Ok(()),
         false => Err(Stop::Reject("expectation")),
     }
@@ -329,13 +308,8 @@ pub(super) fn length(fields: &Fields, version: u8) -> Result<Option<Length>, Sto
 /// `1*DIGIT`, below 2⁶³.
 fn content_length(text: &[u8]) -> Result<u64, Stop> {
     let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    let value = std::str::from_utf8(text)
-        .ok()
-        .filter(|_| digits)
-        .and_then(|text| text.parse::<u64>().ok());
-    value
-        .filter(|&n| n < 1 << 63)
-        .ok_or(Stop::Reject("content-length"))
+    let value = std::str::from_utf8(text).ok().filter(|_| digits).and_then(|text| text.parse::<u64>().ok());
+    value.filter(|&n| n < 1 << 63).ok_or(Stop::Reject("content-length"))
 }
 
 /// RFC 9112, 9.3.

@@ -61,11 +61,7 @@ impl Rules {
     /// For a server behind the product, which adds fields of its own to a head.
     pub fn behind() -> Self {
         let rules = Self::default();
-        Self {
-            header: 2 * rules.header,
-            fields: 2 * rules.fields,
-            ..rules
-        }
+        Self { header: 2 * rules.header, fields: 2 * rules.fields, ..rules }
     }
 }
 
@@ -114,23 +110,14 @@ pub struct Fields(pub Vec<(Vec<u8>, Vec<u8>)>);
 impl fmt::Debug for Fields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = |bytes: &Vec<u8>| bytes.escape_ascii().to_string();
-        f.debug_list()
-            .entries(
-                self.0
-                    .iter()
-                    .map(|(name, value)| text(name) + ": " + &text(value)),
-            )
-            .finish()
+        f.debug_list().entries(self.0.iter().map(|(name, value)| text(name) + ": " + &text(value))).finish()
     }
 }
 
 impl Fields {
     /// The values of all lines with that name.
     pub fn all(&self, name: &str) -> Vec<&[u8]> {
-        let named = self
-            .0
-            .iter()
-            .filter(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes()));
+        let named = self.0.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes()));
         named.map(|(_, value)| value.as_slice()).collect()
     }
 
@@ -141,13 +128,8 @@ impl Fields {
 
     /// Whether the lines with that name, read as lists, contain the token.
     pub fn lists(&self, name: &str, token: &str) -> bool {
-        let members = self
-            .all(name)
-            .into_iter()
-            .flat_map(|value| value.split(|&b| b == b','));
-        members
-            .map(head::trim)
-            .any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
+        let members = self.all(name).into_iter().flat_map(|value| value.split(|&b| b == b','));
+        members.map(head::trim).any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
     }
 }
 
@@ -179,11 +161,7 @@ pub fn request(bytes: &[u8], rules: &Rules) -> Verdict<Request> {
 
 fn read_request(reader: &mut Reader<'_>, rules: &Rules) -> Result<Request, Stop> {
     reader.skip_one_empty_line()?;
-    let StartLine {
-        method,
-        target,
-        version,
-    } = head::request_line(reader, rules)?;
+    let StartLine { method, target, version } = head::request_line(reader, rules)?;
     let fields = head::fields(reader, rules.header, rules.fields)?;
     head::check_underscores(&fields, rules.keep_underscores)?;
     head::check_method(&method)?;
@@ -266,11 +244,7 @@ fn read_response(
         // Judged even where no body follows: a server that contradicts itself is not to be believed further.
         let stated = head::length(&fields, version)?;
         let bodiless = asked.method == b"HEAD" || matches!(status, 101 | 204 | 304);
-        let length = if bodiless {
-            Length::Exactly(0)
-        } else {
-            stated.unwrap_or(Length::UntilClose)
-        };
+        let length = if bodiless { Length::Exactly(0) } else { stated.unwrap_or(Length::UntilClose) };
         let (body, trailers) = body::read(reader, &length, rules, eof)?;
         let delimited = length != Length::UntilClose && status != 101;
         return Ok(Response {

@@ -1,0 +1,238 @@
+//! What is to become of a request: judged, routed, and made ready to be sent on.
+//!
+//! Everything that needs the bytes of a received head happens here, in one go and without waiting; afterwards they are gone,
+//! and `exchange` works with a [`Plan`] and the little that [`Asked`] remembers.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use plimsoll_config::model::{Action, Balance, HashKey, Underscores};
+use plimsoll_http::framing::{self, Framing};
+use plimsoll_http::{Head, Reason, Version, host_without_port};
+use plimsoll_traffic::{hash_key, idempotent, split};
+
+use crate::access_log::Record;
+use crate::buffer::Buffer;
+use crate::downstream::Downstream;
+use crate::error::{Error, Phase, What, Who};
+use crate::forward;
+use crate::pump::Pump;
+use crate::reply::Form;
+use crate::snapshot::{Route, View};
+use crate::worker::Worker;
+
+/// What is remembered of a request once its head's bytes are gone.
+pub(crate) struct Asked {
+    pub(crate) keep_alive: bool,
+    pub(crate) http10: bool,
+    pub(crate) to_head: bool,
+    pub(crate) idempotent: bool,
+    /// The protocol that the client wants to switch to, where the route allows it.
+    pub(crate) upgrade: Option<Box<str>>,
+    /// Hash of the key that places the request, for a backend that goes by one.
+    pub(crate) key: u64,
+}
+
+/// What is going to happen to a request.
+pub(crate) enum Plan {
+    /// `whole`: there is nothing more to read of the request.
+    Refuse { error: Error, whole: bool, form: Form },
+    /// The route answers by itself.
+    Answer { route: usize, location: Option<Vec<u8>>, body_follows: bool },
+    /// A server of `backend` answers.
+    Proxy { route: usize, backend: usize, up: Box<Pump> },
+}
+
+/// Judges the head at the front of the client's buffer, finds the route, and prepares what is sent on.
+pub(crate) fn plan(
+    down: &mut Downstream,
+    worker: &Rc<Worker>,
+    view: &View,
+    head: &Head,
+    record: &mut Record,
+) -> (Asked, Plan) {
+    let bytes = &down.buffer.filled()[..head.len()];
+    let mut asked = Asked::new(head, bytes);
+    let judged = judge(head, bytes, view.shared.config.http.underscores);
+    let host = judged.as_ref().ok().and_then(|j| j.host).map_or(&b""[..], |span| span.of(bytes));
+    record.note(head, bytes, host);
+    let refuse = |error, whole| Plan::Refuse { error, whole, form: Form::of(head.value(bytes, "accept")) };
+    let judged = match judged {
+        Ok(judged) => judged,
+        Err(reason) => {
+            return (asked, refuse(Error::new(Who::Client, Phase::Request, What::Malformed(reason)), false));
+        }
+    };
+    asked.keep_alive = judged.keep_alive;
+    let bodiless = judged.framing == Framing::None;
+    let target = judged.target.origin_form(bytes).rest;
+    let Some(number) = find_route(view, down.listener, head, bytes, (host, target)) else {
+        return (asked, refuse(Error::new(Who::Us, Phase::Connect, What::NoRoute), bodiless));
+    };
+    let route = &view.shared.routes[number];
+    record.route = Some(number);
+    let client = down.client.named_by(head, bytes, &view.shared.config.trusted);
+    record.client = client.address;
+    let Action::Proxy(weights) = &route.action else {
+        let location = location(&route.action, host, target);
+        return (asked, Plan::Answer { route: number, location, body_follows: !bodiless });
+    };
+    if matches!(judged.framing, Framing::Length(n) if n > route.body_max) {
+        return (asked, refuse(Error::new(Who::Client, Phase::Head, What::BodyTooLarge), false));
+    }
+    let backend =
+        if let [(only, _)] = weights[..] { only } else { split(weights, &mut worker.dice.borrow_mut()) };
+    if let Balance::Hash(key) = &view.backends[backend].balancer.backend().balance {
+        asked.key = place(key, head, bytes, target, client.address);
+    }
+    asked.upgrade = upgrade(&judged, bytes, route);
+    let mut out = worker.take_text();
+    let wanted = asked.upgrade.as_deref().map(str::as_bytes);
+    forward::request(&mut out, (head, bytes), &judged, &client, &view.shared.config.http, wanted);
+    let replay = if asked.idempotent && route.retries > 0 { view.shared.config.limits.replay } else { 0 };
+    let body = take_body(&mut down.buffer, head.len(), judged.framing);
+    record.received += body.len() as u64;
+    let mut up = Pump::new(out, judged.framing, judged.framing, body, replay);
+    up.body_max = route.body_max;
+    (asked, Plan::Proxy { route: number, backend, up: Box::new(up) })
+}
+
+impl Asked {
+    fn new(head: &Head, bytes: &[u8]) -> Asked {
+        let method = head.method(bytes);
+        Asked {
+            keep_alive: false,
+            http10: head.version() == Version::Http10,
+            to_head: method == b"HEAD",
+            idempotent: idempotent(method),
+            upgrade: None,
+            key: 0,
+        }
+    }
+}
+
+fn judge(head: &Head, bytes: &[u8], underscores: Underscores) -> Result<framing::Request, Reason> {
+    let judged = framing::request(head, bytes)?;
+    match underscores {
+        Underscores::Refuse if head.has_underscore() => Err(Reason::Underscore),
+        _ => Ok(judged),
+    }
+}
+
+/// The most specific route, or the listener's own.
+fn find_route(
+    view: &View,
+    listener: usize,
+    head: &Head,
+    bytes: &[u8],
+    (host, target): (&[u8], &[u8]),
+) -> Option<usize> {
+    let path = target.split(|&b| b == b'?').next().unwrap_or_default();
+    let path = if path.is_empty() { b"/" } else { path };
+    let header = |name: &str| head.value(bytes, name);
+    let found = view.shared.router.find(host_without_port(host), head.method(bytes), path, &header);
+    found.or(view.shared.fallbacks[listener])
+}
+
+/// The part of the buffer behind the head, if it belongs to this request; a pipelined next request stays where it is.
+fn take_body(buffer: &mut Buffer, head: usize, framing: Framing) -> Buffer {
+    if framing == Framing::None {
+        return Buffer::default();
+    }
+    let mut body = std::mem::take(buffer);
+    body.consume(head);
+    body
+}
+
+/// The protocol to switch to, if client and route want the same one.
+fn upgrade(judged: &framing::Request, bytes: &[u8], route: &Route) -> Option<Box<str>> {
+    let wanted = judged.upgrade?.of(bytes);
+    route
+        .upgrade
+        .iter()
+        .find(|allowed| wanted.eq_ignore_ascii_case(allowed.as_bytes()))
+        .map(|p| p.as_str().into())
+}
+
+/// Hashes what a request is placed by; the client's address where the request has no such thing.
+fn place(key: &HashKey, head: &Head, bytes: &[u8], target: &[u8], client: IpAddr) -> u64 {
+    let (path, query) = match target.iter().position(|&b| b == b'?') {
+        Some(at) => (&target[..at], &target[at + 1..]),
+        None => (target, &b""[..]),
+    };
+    let found = match key {
+        HashKey::ClientIp => None,
+        HashKey::Header(name) => head.value(bytes, name),
+        HashKey::Cookie(name) => head
+            .fields()
+            .iter()
+            .filter(|f| f.name.of(bytes).eq_ignore_ascii_case(b"cookie"))
+            .find_map(|f| pair(f.value.of(bytes), b';', name.as_bytes())),
+        HashKey::Path => Some(path),
+        HashKey::Query(name) => pair(query, b'&', name.as_bytes()),
+    };
+    match (found, client) {
+        (Some(value), _) => hash_key(value),
+        (None, IpAddr::V4(v4)) => hash_key(&v4.octets()),
+        (None, IpAddr::V6(v6)) => hash_key(&v6.octets()),
+    }
+}
+
+/// The value of `name` in a list of `name=value`.
+fn pair<'b>(list: &'b [u8], separator: u8, name: &[u8]) -> Option<&'b [u8]> {
+    list.split(|&b| b == separator)
+        .map(<[u8]>::trim_ascii_start)
+        .find_map(|p| p.strip_prefix(name)?.strip_prefix(b"="))
+}
+
+/// The `Location` of a redirect, filled in; `None` for any other action.
+fn location(action: &Action, host: &[u8], target: &[u8]) -> Option<Vec<u8>> {
+    let Action::Redirect { location, .. } = action else {
+        return None;
+    };
+    let at = target.iter().position(|&b| b == b'?').unwrap_or(target.len());
+    let (path, query) = (if at == 0 { b"/" } else { &target[..at] }, &target[at..]);
+    let mut out = Vec::new();
+    let mut rest = location.as_str();
+    while let Some(open) = rest.find('{') {
+        out.extend_from_slice(&rest.as_bytes()[..open]);
+        rest = &rest[open..];
+        let holes = [("{host}", host), ("{path}", path), ("{query}", query)];
+        match holes.iter().find(|(name, _)| rest.starts_with(name)) {
+            Some((name, value)) => {
+                out.extend_from_slice(value);
+                rest = &rest[name.len()..];
+            }
+            None => {
+                out.push(b'{');
+                rest = &rest[1..];
+            }
+        }
+    }
+    out.extend_from_slice(rest.as_bytes());
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_are_found_by_their_whole_name() {
+        assert_eq!(pair(b"xa=1; a=2; a=3", b';', b"a"), Some(&b"2"[..]));
+        assert_eq!(pair(b"a=1&b=&c", b'&', b"b"), Some(&b""[..]));
+        assert_eq!(pair(b"a=1&b=&c", b'&', b"c"), None);
+    }
+
+    #[test]
+    fn redirects_are_filled_in() {
+        let redirect = |to: &str, target: &str| {
+            let action = Action::Redirect { status: 308, location: to.into() };
+            String::from_utf8(location(&action, b"h:1", target.as_bytes()).expect("a redirect"))
+                .expect("text")
+        };
+        assert_eq!(redirect("https://{host}{path}{query}", "/a?b={path}"), "https://h:1/a?b={path}");
+        assert_eq!(redirect("/new{path}", "?x"), "/new/");
+        assert_eq!(redirect("/{other}", "/"), "/{other}");
+    }
+}
