@@ -147,6 +147,7 @@ mod tests {
             "A: 1\r\n",
             "B:2\r\n",
             "C: 3 \r\n",
+            "T:\t3\r\n",
             "Connection: d\r\n",
             "D: 4\r\n",
             "E: 5\r\n",

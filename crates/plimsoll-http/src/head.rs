@@ -363,7 +363,8 @@ impl Head {
         }
         self.underscore |= underscore;
         let known = Known::of(name);
-        let canonical = value.from as usize == from + colon + 2 && value.to as usize == to;
+        let canonical =
+            value.from as usize == from + colon + 2 && value.to as usize == to && line[colon + 1] == b' ';
         self.fields.push(Field {
             name: Span::new(from, from + colon),
             value,

@@ -38,7 +38,7 @@ fn asked(kind: u8) -> Asked<'static> {
 }
 
 proptest! {
-    #![proptest_config(seeded(15_000))]
+    #![proptest_config(seeded(40_000))]
 
     #[test]
     fn requests_mean_the_same_to_codec_oracle_and_httparse(choices in choices()) {
@@ -66,7 +66,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(seeded(4_000))]
+    #![proptest_config(seeded(10_000))]
 
     #[test]
     fn no_cut_changes_the_meaning_of_requests(choices in choices(), cuts in prop::collection::vec(any::<prop::sample::Index>(), 1..6)) {
@@ -107,7 +107,7 @@ fn ways_to_cut(len: usize, places: &[prop::sample::Index]) -> Vec<Vec<usize>> {
 }
 
 proptest! {
-    #![proptest_config(seeded(10_000))]
+    #![proptest_config(seeded(30_000))]
 
     #[test]
     fn arbitrary_bytes_never_panic_and_mean_the_same_to_all(bytes in prop::collection::vec(any::<u8>(), 0..200), kind: u8, eof: bool) {

@@ -151,6 +151,13 @@ impl Record {
         self.end = Some((error.letters(), error.reason()));
     }
 
+    /// Telling the client failed as well; an earlier error stays the one that counts.
+    pub(crate) fn failed_too(&mut self, error: &Error) {
+        if self.end.is_none_or(|(letters, _)| letters == *b"L-") {
+            self.failed(error);
+        }
+    }
+
     fn line(&self, out: &mut Vec<u8>, format: LogFormat) {
         let total = self.elapsed();
         let began = SystemTime::now() - total;

@@ -17,7 +17,7 @@ use crate::connect::connect;
 use crate::error::{Error, Phase, What, Who};
 use crate::exchange::Exchange;
 use crate::forward;
-use crate::pump::{Cut, End, Pump};
+use crate::pump::{Cut, End, Pump, READ};
 use crate::snapshot::Route;
 use crate::stream::Stream;
 
@@ -65,7 +65,9 @@ struct Try<'t> {
     /// Interim heads that the client has not taken yet.
     interim: Vec<u8>,
     interim_sent: usize,
+    /// Since when the client is sending, the time left out that it had to wait.
     began: u64,
+    client_waits: Option<u64>,
     progress: u64,
 }
 
@@ -79,7 +81,7 @@ pub(crate) async fn run(
     fresh: bool,
 ) -> Result<Answer, Failed> {
     exchange.record.phase = Phase::Connect;
-    let (stream, reused) = connection(exchange, backend, lease, fresh).await?;
+    let (stream, reused) = connection(exchange, backend, lease, up, fresh).await?;
     exchange.record.phase = Phase::Head;
     up.written = 0;
     let head = exchange.worker.take_head(Kind::Response);
@@ -96,6 +98,7 @@ pub(crate) async fn run(
         interim: Vec::new(),
         interim_sent: 0,
         began,
+        client_waits: None,
         progress: u64::MAX,
     };
     let result = poll_fn(|cx| attempt.poll(cx, exchange, route)).await;
@@ -124,6 +127,7 @@ async fn connection(
     exchange: &mut Exchange<'_>,
     backend: usize,
     lease: &Lease,
+    up: &mut Pump,
     fresh: bool,
 ) -> Result<(Stream, bool), Failed> {
     let worker = exchange.worker;
@@ -136,27 +140,41 @@ async fn connection(
             return Ok((stream, true));
         }
     }
+    up.park(&worker.buffers);
     let before = exchange.record.elapsed();
-    let limit = timeouts
-        .connect
-        .min(Duration::from_millis(exchange.total_due.saturating_sub(worker.deadlines.now().0)));
-    let server = lease.server();
-    match connect(&server.address, &exchange.down.timer, limit).await {
+    let mut connected = connect_within(exchange, lease).await;
+    if matches!(&connected, Err(error) if matches!(error.what, What::NoDescriptors)) {
+        worker.close_idle();
+        connected = connect_within(exchange, lease).await;
+    }
+    let live = &lease.server().live;
+    worker.deadlines.precise();
+    let now = worker.deadlines.now();
+    match connected {
         Ok(stream) => {
             exchange.record.connect = Some(exchange.record.elapsed() - before);
-            if server.live.is_refused(worker.deadlines.now()) {
-                server.live.connected();
+            if live.is_refused(now) {
+                live.connected();
             }
             Ok((stream, false))
         }
+        Err(_) if exchange.total_due <= now.0 => {
+            let error = Error::new(Who::Us, Phase::Connect, What::TimedOut);
+            Err(Failed { failure: Failure::Other, error })
+        }
         Err(error) => {
-            worker.deadlines.precise();
             if error.who == Who::Server {
-                server.live.refused(worker.deadlines.now());
+                live.refused(now);
             }
             Err(Failed { failure: Failure::Connect, error })
         }
     }
+}
+
+async fn connect_within(exchange: &Exchange<'_>, lease: &Lease) -> Result<Stream, Error> {
+    let left = Duration::from_millis(exchange.total_due.saturating_sub(exchange.worker.deadlines.now().0));
+    let limit = exchange.view.shared.config.timeouts.connect.min(left);
+    connect(&lease.server().address, &exchange.down.timer, limit).await
 }
 
 impl Try<'_> {
@@ -168,6 +186,7 @@ impl Try<'_> {
         route: &Route,
     ) -> Poll<Result<framing::Response, Error>> {
         self.poll_upload(cx, exchange)?;
+        self.arm(exchange, route);
         loop {
             ready!(self.poll_interim(cx, exchange))?;
             match self.parse(exchange)? {
@@ -180,7 +199,6 @@ impl Try<'_> {
                 Poll::Pending => break,
             }
         }
-        self.arm(exchange, route);
         if exchange.down.timer.poll_due(cx) {
             return Poll::Ready(Err(self.timeout(exchange)));
         }
@@ -199,13 +217,13 @@ impl Try<'_> {
         match self.up.poll(cx, (&mut exchange.down.stream, &mut self.stream), &exchange.worker.buffers) {
             Poll::Ready(Ok(())) => {
                 self.sent = true;
-                self.began = exchange.worker.deadlines.now().0;
                 self.progress = u64::MAX;
                 Ok(())
             }
             // The server may have said why before it stopped listening: its answer, or its close, is read next.
             Poll::Ready(Err(Cut::Io(End::Sink, _))) => {
                 self.broken = true;
+                self.progress = u64::MAX;
                 Ok(())
             }
             Poll::Ready(Err(cut)) => Err(upload_error(cut)),
@@ -265,6 +283,7 @@ impl Try<'_> {
 
     fn pass_interim(&mut self, exchange: &Exchange<'_>) -> Result<(), Error> {
         self.interims += 1;
+        self.progress = u64::MAX;
         if self.interims > INTERIM_MAX {
             return Err(Error::new(Who::Server, Phase::Head, What::TooManyInterim));
         }
@@ -280,7 +299,7 @@ impl Try<'_> {
     /// Reads from the server. `Ready` when there is something new to look at.
     fn poll_server(&mut self, cx: &mut Context<'_>, exchange: &Exchange<'_>) -> Result<Poll<()>, Error> {
         let max = exchange.view.shared.head_limits.head().max(SIZE);
-        match self.stream.poll_fill(cx, &mut self.buffer, &exchange.worker.buffers, (usize::MAX, max)) {
+        match self.stream.poll_fill(cx, &mut self.buffer, &exchange.worker.buffers, (READ, max)) {
             Poll::Ready(Ok(0)) => Err(Error::new(Who::Server, Phase::Head, What::Closed)),
             Poll::Ready(Ok(_)) => Ok(Poll::Ready(())),
             Poll::Ready(Err(e)) => Err(Error::new(Who::Server, Phase::Head, What::Io(e))),
@@ -293,30 +312,40 @@ impl Try<'_> {
 
     /// Sets the deadline anew when something has moved.
     fn arm(&mut self, exchange: &Exchange<'_>, route: &Route) {
+        let now = exchange.worker.deadlines.now().0;
+        if !self.waits_for_client(exchange) {
+            self.client_waits.get_or_insert(now);
+        } else if let Some(since) = self.client_waits.take() {
+            self.began += now - since; // the rate counts only the time that the client had
+        }
         let progress = self.up.read + self.up.written;
         if self.progress == progress {
             return;
         }
         self.progress = progress;
-        if self.sent || self.broken {
-            exchange.arm(route.first_byte);
-        } else if self.up.waits_for == End::Sink {
-            exchange.arm(route.idle);
-        } else {
-            let by_rate =
-                Duration::from_millis(self.due_by_rate().saturating_sub(exchange.worker.deadlines.now().0));
+        if self.waits_for_client(exchange) {
+            let by_rate = Duration::from_millis(self.due_by_rate().saturating_sub(now));
             exchange.arm(exchange.view.shared.config.timeouts.body.min(by_rate));
+        } else if self.sent || self.broken || self.up.waits_for == End::Source {
+            exchange.arm(route.first_byte);
+        } else {
+            exchange.arm(route.idle);
         }
+    }
+
+    /// The next step is the client's: more of the body, unless it rightly waits for a 100.
+    fn waits_for_client(&self, exchange: &Exchange<'_>) -> bool {
+        let invited = !exchange.asked.expects_continue || self.interims > 0 || self.up.body_bytes > 0;
+        !self.sent && !self.broken && self.up.waits_for == End::Source && invited
     }
 
     /// When a body that has come this far falls below the minimum rate, in milliseconds.
     fn due_by_rate(&self) -> u64 {
-        self.began + (RATE_GRACE.as_millis() as u64).max(self.up.read * 1000 / RATE_PER_SECOND)
+        self.began + (RATE_GRACE.as_millis() as u64).max(self.up.body_bytes * 1000 / RATE_PER_SECOND)
     }
 
     fn timeout(&self, exchange: &Exchange<'_>) -> Error {
-        let waits_for_client = !self.sent && !self.broken && self.up.waits_for == End::Source;
-        if !waits_for_client {
+        if !self.waits_for_client(exchange) {
             return exchange.timed_out(Who::Server, Phase::Head);
         }
         match exchange.timed_out(Who::Client, Phase::Head) {

@@ -103,7 +103,7 @@ impl Buffers {
     pub(crate) fn park(&self, buffer: &mut Buffer) {
         if buffer.is_empty() {
             self.release(buffer);
-        } else if buffer.bytes.len() > 2 * buffer.len() + 1024 {
+        } else if buffer.bytes.len() > buffer.len() + buffer.len() / 4 + 1024 {
             let mut bytes = vec![0; buffer.len()];
             bytes.copy_from_slice(buffer.filled());
             self.replace(buffer, bytes);

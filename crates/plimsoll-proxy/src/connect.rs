@@ -19,7 +19,13 @@ pub(crate) async fn connect(address: &Address, timer: &Timer, limit: Duration) -
     let mut dialing = pin!(dial(address));
     poll_fn(|cx| match dialing.as_mut().poll(cx) {
         Poll::Ready(Ok(stream)) => Poll::Ready(Ok(stream)),
-        Poll::Ready(Err(e)) if is_our_shortage(&e) => Poll::Ready(Err(failed(Who::Us, What::NoDescriptors))),
+        // A Unix socket says EAGAIN when its server's queue is full.
+        Poll::Ready(Err(e))
+            if is_our_shortage(&e)
+                && !matches!(address, Address::Unix(_) if e.kind() == io::ErrorKind::WouldBlock) =>
+        {
+            Poll::Ready(Err(failed(Who::Us, What::NoDescriptors)))
+        }
         Poll::Ready(Err(e)) => Poll::Ready(Err(failed(Who::Server, What::Io(e)))),
         Poll::Pending if timer.poll_due(cx) => Poll::Ready(Err(failed(Who::Server, What::TimedOut))),
         Poll::Pending => Poll::Pending,

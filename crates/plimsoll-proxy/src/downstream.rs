@@ -10,8 +10,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use plimsoll_http::{Head, Kind};
+use plimsoll_http::{Head, Kind, Reason};
 use plimsoll_traffic::Millis;
+use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use crate::access_log::Record;
@@ -83,11 +84,24 @@ impl Downstream {
     async fn next_head(&mut self, worker: &Worker) -> Result<Option<Box<Head>>, Error> {
         let view = worker.view();
         let (timeouts, limits) = (&view.shared.config.timeouts, view.shared.head_limits);
-        let mut head = None;
+        let (mut head, mut crlf_seen): (Option<Box<Head>>, bool) = (None, false);
         let first = self.requests == 0;
         self.timer.arm(if first || !self.buffer.is_empty() { timeouts.header } else { timeouts.keep_alive });
         loop {
+            // The one empty line that may stand before a request is not the beginning of one: the connection idles on.
+            if !crlf_seen && self.buffer.filled() == b"\r\n" {
+                crlf_seen = true;
+                self.buffer.consume(2);
+                head = None; // it may have seen the CR already
+            }
             if !self.buffer.is_empty() {
+                if crlf_seen && head.is_none() && self.buffer.filled()[0] == b'\r' {
+                    return Err(Error::new(
+                        Who::Client,
+                        Phase::Request,
+                        What::Malformed(Reason::RequestLine),
+                    ));
+                }
                 let head = head.get_or_insert_with(|| worker.take_head(Kind::Request));
                 let whole = head.parse(self.buffer.filled(), &limits);
                 if whole.map_err(|reason| Error::new(Who::Client, Phase::Request, What::Malformed(reason)))? {
@@ -99,7 +113,7 @@ impl Downstream {
             match poll_fn(|cx| self.poll_more(cx, worker, max)).await? {
                 0 if was_empty => return Ok(None),
                 0 => return Err(Error::new(Who::Client, Phase::Request, What::Closed)),
-                _ if was_empty && !first => self.timer.arm(timeouts.header),
+                _ if was_empty && (!first || worker.draining.get()) => self.timer.arm(timeouts.header),
                 _ => {}
             }
         }
@@ -239,4 +253,7 @@ pub(crate) fn turn_away(worker: &Rc<Worker>, stream: &TcpStream, peer: IpAddr) {
     );
     let written: io::Result<usize> = stream.try_write(&out);
     record.sent = written.unwrap_or(0) as u64;
+    // What has come already is read away, or closing would send a reset that takes the answer with it.
+    let _ = SockRef::from(stream).shutdown(std::net::Shutdown::Write);
+    let _ = stream.try_read(&mut [0; 16 * 1024]);
 }

@@ -167,6 +167,7 @@ impl Exchange<'_> {
     /// No server will answer: tells the client, as far as it is still there.
     async fn give_up(&mut self, error: &Error, mut up: Box<Pump>) -> After {
         self.record.received += up.read;
+        self.record.received -= up.surplus.len() as u64;
         up.release(&self.worker.buffers);
         let form = Form::in_head(&up.head);
         self.worker.give_text(std::mem::take(&mut up.head));
@@ -220,14 +221,17 @@ impl Exchange<'_> {
     }
 
     async fn send(&mut self, out: Vec<u8>, close: bool) -> After {
-        self.record.sent += out.len() as u64;
+        let len = out.len() as u64;
         let written = self.down.write_all(&out, self.view.shared.config.timeouts.idle).await;
         self.worker.give_text(out);
         match written {
-            Ok(()) if close => After::Linger,
-            Ok(()) => After::KeepAlive,
+            Ok(()) => {
+                self.record.sent += len;
+                if close { After::Linger } else { After::KeepAlive }
+            }
             Err(error) => {
-                self.record.failed(&error);
+                self.record.status = 0;
+                self.record.failed_too(&error);
                 After::Close
             }
         }

@@ -94,7 +94,7 @@ pub(crate) fn request(
         emit::field(out, b"Host", client.local.to_string().as_bytes());
     }
     let drop_underscores = http.underscores == Underscores::Drop;
-    emit::end_to_end(out, head, buffer, |field| keep_in_request(field, drop_underscores, asked));
+    emit::end_to_end(out, head, buffer, |field| keep_in_request(field, buffer, drop_underscores, asked));
     forwarded(out, head, buffer, asked, client);
     if let Some(via) = &http.via {
         emit::field(out, b"Via", via_value(head, via).as_bytes());
@@ -110,12 +110,20 @@ pub(crate) fn request(
     out.extend_from_slice(b"\r\n");
 }
 
-fn keep_in_request(field: &Field, drop_underscores: bool, asked: &framing::Request) -> bool {
+fn keep_in_request(field: &Field, buffer: &[u8], drop_underscores: bool, asked: &framing::Request) -> bool {
     match field.known {
         Known::Expect => asked.expects_continue,
         known if emit::is_forwarding(known) => false,
-        _ => !(drop_underscores && field.underscore),
+        _ => !field.underscore || !(drop_underscores || is_forwarding_lookalike(field.name.of(buffer))),
     }
+}
+
+/// `X_Forwarded_For` and its like: programs that fold `_` and `-` would take it for the field that only we may set.
+fn is_forwarding_lookalike(name: &[u8]) -> bool {
+    [&b"x-forwarded-for"[..], b"x-forwarded-proto", b"x-forwarded-host"].iter().any(|known| {
+        let same = |(&a, &b): (&u8, &u8)| if a == b'_' { b == b'-' } else { a.eq_ignore_ascii_case(&b) };
+        name.len() == known.len() && name.iter().zip(*known).all(same)
+    })
 }
 
 /// Methods whose missing body is said as `Content-Length: 0` (RFC 9110, 8.6).

@@ -1,14 +1,14 @@
 //! Accepting: sockets that are bound before anything serves, and the loop that takes clients from one.
 //!
-//! Every worker has a socket of its own on the same address (`SO_REUSEPORT`), so the kernel spreads clients. Limits are
-//! taken before a connection is accepted, so that whoever waits, waits in the kernel's queue and costs nothing here. When descriptors
+//! Every worker has a socket of its own on the same address (`SO_REUSEPORT`), so the kernel spreads clients. When
+//! there is no place left, the loop waits with one client in hand and the others wait in the kernel's queue, where they cost nothing. When descriptors
 //! run out, accepting pauses, says so, and goes on by itself.
 
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use plimsoll_traffic::{ClientSlot, Gate, GateSlot, PerClient};
@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::downstream::{self, Downstream};
 use crate::error::is_our_shortage;
-use crate::notice::notice;
+use crate::notice::leave;
 use crate::stream::Stream;
 use crate::worker::{Order, Worker};
 
@@ -26,6 +26,8 @@ use crate::worker::{Order, Worker};
 const BACKLOG: i32 = 4096;
 /// How long accepting rests when there are no descriptors or no free places.
 const REST: Duration = Duration::from_millis(20);
+/// Under steady shortage the operator is told this often, in milliseconds.
+const TELL_AGAIN: u64 = 10_000;
 
 /// One worker's entrance for one listener.
 pub(crate) struct Doors {
@@ -39,8 +41,29 @@ pub(crate) struct Doors {
 pub(crate) struct DoorLimits {
     pub(crate) gates: Vec<Arc<Gate>>,
     pub(crate) per_client: Option<Arc<PerClient>>,
-    /// Accepting pauses for want of descriptors, and the operator was told.
-    pub(crate) paused: AtomicBool,
+    /// Accepting waits, and the operator was told.
+    pub(crate) waiting: AtomicBool,
+    /// When the operator was told last, in milliseconds; 0 for never.
+    pub(crate) told: AtomicU64,
+}
+
+impl DoorLimits {
+    /// Tells that accepting waits, but not again and again.
+    fn waits(&self, worker: &Worker, why: &str) {
+        let now = worker.deadlines.now().0.max(1);
+        let told = self.told.load(Ordering::Relaxed);
+        if (told == 0 || now - told.min(now) >= TELL_AGAIN) && !self.waiting.swap(true, Ordering::Relaxed) {
+            self.told.store(now, Ordering::Relaxed);
+            leave(format!("accepting pauses: {why}"));
+        }
+    }
+
+    /// Tells that it goes on, if it was told that it waits.
+    fn goes_on(&self) {
+        if self.waiting.load(Ordering::Relaxed) && self.waiting.swap(false, Ordering::Relaxed) {
+            leave("accepting goes on".to_owned());
+        }
+    }
 }
 
 /// What a connection holds for as long as it lives.
@@ -85,32 +108,25 @@ fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
 }
 
 /// Accepts until the worker drains; then takes what already waits, and closes the socket.
+///
+/// Places are taken after accepting, and the loop then waits with that one client: a place held by a loop that has nobody to give it
+/// to would be lost to the other workers.
 pub(crate) async fn accept(worker: Rc<Worker>, door: Doors, mut orders: watch::Receiver<Order>) {
     let _busy = worker.enter();
-    let Ok(listener) = TcpListener::from_std(door.socket) else {
-        return;
-    };
+    let Ok(listener) = TcpListener::from_std(door.socket) else { return };
     loop {
-        let gates = match enter(&door.limits) {
-            Some(gates) => gates,
-            None if *orders.borrow() != Order::Serve => return,
-            None => {
-                tokio::time::sleep(REST).await;
-                continue;
-            }
-        };
         // Whichever loses is only a wait: an accepted client is never dropped here.
         tokio::select! {
             biased;
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => admit(&worker, &door.limits, door.index, gates, stream, peer),
-                Err(e) => rest(&door.limits, &e).await,
+                Ok((stream, peer)) => admit(&worker, &door.limits, door.index, stream, peer).await,
+                Err(e) => rest(&worker, &door.limits, &e).await,
             },
             changed = orders.changed() => if changed.is_err() || *orders.borrow_and_update() != Order::Serve { break },
         }
     }
-    while let (Some(gates), Ok((stream, peer))) = (enter(&door.limits), accept_waiting(&listener).await) {
-        admit(&worker, &door.limits, door.index, gates, stream, peer);
+    while let Ok((stream, peer)) = accept_waiting(&listener).await {
+        admit(&worker, &door.limits, door.index, stream, peer).await;
     }
 }
 
@@ -123,33 +139,31 @@ async fn accept_waiting(listener: &TcpListener) -> io::Result<(TcpStream, Socket
     .await
 }
 
-fn enter(limits: &DoorLimits) -> Option<Vec<GateSlot>> {
-    limits.gates.iter().map(Gate::enter).collect()
+/// Waits for a place behind every gate.
+async fn enter(worker: &Worker, limits: &DoorLimits) -> Vec<GateSlot> {
+    loop {
+        match limits.gates.iter().map(Gate::enter).collect() {
+            Some(slots) => return slots,
+            None => limits.waits(
+                worker,
+                "as many connections as max_connections or the descriptor limit (ulimit -n) allow",
+            ),
+        }
+        tokio::time::sleep(REST).await;
+    }
 }
 
-async fn rest(limits: &DoorLimits, error: &io::Error) {
+async fn rest(worker: &Worker, limits: &DoorLimits, error: &io::Error) {
     if !is_our_shortage(error) {
         return; // the client was gone before it was accepted
     }
-    if !limits.paused.swap(true, Ordering::Relaxed) {
-        notice(&format!(
-            "accepting pauses: {error}; raise the descriptor limit (ulimit -n) or lower max_connections"
-        ));
-    }
+    worker.close_idle();
+    limits
+        .waits(worker, &format!("{error}; raise the descriptor limit (ulimit -n) or lower max_connections"));
     tokio::time::sleep(REST).await;
 }
 
-fn admit(
-    worker: &Rc<Worker>,
-    limits: &DoorLimits,
-    index: usize,
-    gates: Vec<GateSlot>,
-    stream: TcpStream,
-    peer: SocketAddr,
-) {
-    if limits.paused.load(Ordering::Relaxed) && limits.paused.swap(false, Ordering::Relaxed) {
-        notice("accepting goes on");
-    }
+async fn admit(worker: &Rc<Worker>, limits: &DoorLimits, index: usize, stream: TcpStream, peer: SocketAddr) {
     let Ok(local) = stream.local_addr() else { return }; // reset in the meantime
     let client = match &limits.per_client {
         None => None,
@@ -158,6 +172,8 @@ fn admit(
             None => return downstream::turn_away(worker, &stream, peer.ip()),
         },
     };
+    let gates = enter(worker, limits).await;
+    limits.goes_on();
     let _ = SockRef::from(&stream).set_tcp_nodelay(true); // fails only on a socket that is gone
     let places = Places { _gates: gates, _client: client };
     let down = Downstream::new(worker, Stream::Tcp(stream), index, (peer.ip(), local), places);

@@ -1,20 +1,20 @@
 //! One thread that writes access log lines, so that no request ever waits for a disk.
 //!
 //! Workers hand it batches through a bounded queue. Full queue, full disk, closed pipe: the lines are dropped and
-//! counted, and the operator is told at most once a minute.
+//! counted; [`LogWriter::report`] tells the operator, at most once a minute, from a thread that no disk can hold up.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use plimsoll_config::model::LogOutput;
 
-use crate::notice::notice;
+use crate::notice::{leave, notice};
 
 /// Batches that may wait, each up to 32 KiB and a line.
 const QUEUE: usize = 128;
@@ -38,12 +38,16 @@ pub(crate) struct LogQueue {
 struct Shared {
     reopen: AtomicBool,
     dropped: AtomicU64,
+    /// Why the last write failed.
+    error: Mutex<Option<io::Error>>,
 }
 
 /// The writing thread.
 pub(crate) struct LogWriter {
     shared: Arc<Shared>,
     thread: JoinHandle<()>,
+    /// Dropped lines told of so far, and when last.
+    told: (u64, Option<Instant>),
 }
 
 impl LogQueue {
@@ -70,7 +74,7 @@ impl LogWriter {
             let shared = Arc::clone(&shared);
             move || write_all(&receiver, sink, &shared)
         })?;
-        Ok((LogWriter { shared: Arc::clone(&shared), thread }, LogQueue { sender, shared }))
+        Ok((LogWriter { shared: Arc::clone(&shared), thread, told: (0, None) }, LogQueue { sender, shared }))
     }
 
     /// Asks for the file to be opened anew (after it was rotated).
@@ -81,6 +85,19 @@ impl LogWriter {
     /// Lines dropped so far.
     pub(crate) fn dropped(&self) -> u64 {
         self.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Tells of dropped lines, if there are new ones and it was not done within the last minute.
+    pub(crate) fn report(&mut self) {
+        let (told, last) = self.told;
+        let dropped = self.dropped();
+        if dropped == told || last.is_some_and(|at| at.elapsed() < REPORT_EVERY) {
+            return;
+        }
+        let error = self.shared.error.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let cause = error.map_or_else(|| "the output is too slow".to_owned(), |e| e.to_string());
+        notice(&format!("access log: {} lines dropped: {cause}; requests are not affected", dropped - told));
+        self.told = (dropped, Some(Instant::now()));
     }
 
     /// Waits until everything left so far is written, but not longer than `limit`: a stuck disk must not keep the process.
@@ -120,7 +137,7 @@ impl Sink {
         if let Sink::File(file, path) = self {
             match append(path) {
                 Ok(new) => *file = new,
-                Err(e) => notice(&format!(
+                Err(e) => leave(format!(
                     "access log: cannot reopen {}: {e}; going on with the old file",
                     path.display()
                 )),
@@ -135,7 +152,6 @@ fn append(path: &Path) -> io::Result<File> {
 
 /// Ends when the last queue handle is gone.
 fn write_all(receiver: &Receiver<Batch>, mut sink: Sink, shared: &Shared) {
-    let mut report = Report::default();
     loop {
         let batch = receiver.recv_timeout(LOOK);
         if shared.reopen.swap(false, Ordering::Relaxed) {
@@ -145,35 +161,11 @@ fn write_all(receiver: &Receiver<Batch>, mut sink: Sink, shared: &Shared) {
             Ok(batch) => {
                 if let Err(e) = sink.write(&batch.bytes) {
                     shared.dropped.fetch_add(batch.lines, Ordering::Relaxed);
-                    report.error = Some(e);
+                    *shared.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
                 }
             }
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Disconnected) => return,
         }
-        report.due(shared.dropped.load(Ordering::Relaxed));
-    }
-}
-
-/// Tells of dropped lines, at most once a minute.
-#[derive(Default)]
-struct Report {
-    told: u64,
-    last: Option<Instant>,
-    error: Option<io::Error>,
-}
-
-impl Report {
-    fn due(&mut self, dropped: u64) {
-        if dropped == self.told || self.last.is_some_and(|at| at.elapsed() < REPORT_EVERY) {
-            return;
-        }
-        let cause = self.error.take().map_or_else(|| "the output is too slow".to_owned(), |e| e.to_string());
-        notice(&format!(
-            "access log: {} lines dropped: {cause}; requests are not affected",
-            dropped - self.told
-        ));
-        self.told = dropped;
-        self.last = Some(Instant::now());
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Asked {
     pub(crate) http10: bool,
     pub(crate) to_head: bool,
     pub(crate) idempotent: bool,
+    /// It waits for a 100 before it sends its body.
+    pub(crate) expects_continue: bool,
     /// The protocol that the client wants to switch to, where the route allows it.
     pub(crate) upgrade: Option<Box<str>>,
     /// Hash of the key that places the request, for a backend that goes by one.
@@ -64,6 +66,7 @@ pub(crate) fn plan(
         }
     };
     asked.keep_alive = judged.keep_alive;
+    asked.expects_continue = judged.expects_continue;
     let bodiless = judged.framing == Framing::None;
     let target = judged.target.origin_form(bytes).rest;
     let Some(number) = find_route(view, down.listener, head, bytes, (host, target)) else {
@@ -89,7 +92,7 @@ pub(crate) fn plan(
     let mut out = worker.take_text();
     let wanted = asked.upgrade.as_deref().map(str::as_bytes);
     forward::request(&mut out, (head, bytes), &judged, &client, &view.shared.config.http, wanted);
-    let replay = if asked.idempotent && route.retries > 0 { view.shared.config.limits.replay } else { 0 };
+    let replay = asked.idempotent.then_some(view.shared.config.limits.replay);
     let body = take_body(&mut down.buffer, head.len(), judged.framing);
     record.received += body.len() as u64;
     let mut up = Pump::new(out, judged.framing, judged.framing, body, replay);
@@ -105,6 +108,7 @@ impl Asked {
             http10: head.version() == Version::Http10,
             to_head: method == b"HEAD",
             idempotent: idempotent(method),
+            expects_continue: false,
             upgrade: None,
             key: 0,
         }

@@ -40,6 +40,11 @@ impl Pool {
         }
     }
 
+    /// Closes all.
+    pub(crate) fn clear(&self) {
+        self.idle.borrow_mut().clear();
+    }
+
     /// Closes what is too old, closed or not quiet.
     pub(crate) fn sweep(&self, now: Millis, max_idle: Duration) {
         self.idle.borrow_mut().retain(|idle| idle.is_usable(now, max_idle));

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -20,12 +20,13 @@ use tokio::sync::watch;
 use crate::access_log::AccessLog;
 use crate::listener::{self, DoorLimits, Doors};
 use crate::log_writer::{LogQueue, LogWriter};
-use crate::notice::notice;
+use crate::notice::{self, notice};
 use crate::snapshot::Snapshot;
 use crate::worker::{self, Order, Start};
 
-/// Descriptors that are not for connections: listeners, log, epoll, standard streams.
-const RESERVED_DESCRIPTORS: u64 = 64;
+/// Descriptors that are not for connections: log, admin, standard streams; and those of each worker besides its listeners.
+const RESERVED_DESCRIPTORS: u64 = 48;
+const WORKER_DESCRIPTORS: u64 = 4;
 /// How long the last log lines may take.
 const LAST_LINES: Duration = Duration::from_secs(1);
 /// Once told to cut, workers end at once; longer than this means that one hangs.
@@ -87,7 +88,7 @@ impl Proxy {
         let config = &snapshot.config;
         let workers =
             config.workers.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
-        let connections = budget(snapshot)?;
+        let connections = budget(snapshot, workers)?;
         let everywhere = Arc::new(Gate::new(connections));
         let (mut listeners, mut doors) = (Vec::new(), Vec::<Vec<Doors>>::new());
         doors.resize_with(workers, Vec::new);
@@ -100,7 +101,8 @@ impl Proxy {
                     .chain(listener.max_connections.map(|n| Arc::new(Gate::new(n))))
                     .collect(),
                 per_client: listener.max_connections_per_client.map(|n| Arc::new(PerClient::new(n))),
-                paused: AtomicBool::new(false),
+                waiting: AtomicBool::new(false),
+                told: AtomicU64::new(0),
             });
             for (worker, socket) in doors.iter_mut().zip(sockets) {
                 worker.push(Doors { index, socket, limits: Arc::clone(&limits) });
@@ -166,6 +168,14 @@ impl Proxy {
         }
     }
 
+    /// Tells the operator what has come up since the last call. To be called every second or so, by a thread that may wait.
+    pub fn report(&mut self) {
+        notice::tell();
+        if let Some(log) = &mut self.log {
+            log.report();
+        }
+    }
+
     /// Access log lines dropped so far.
     #[must_use]
     pub fn log_lines_dropped(&self) -> u64 {
@@ -173,10 +183,10 @@ impl Proxy {
     }
 
     /// Waits for the workers, which have been told to drain or to cut, and for the last log lines. True if requests were cut.
-    pub fn join(self) -> bool {
+    pub fn join(mut self) -> bool {
         let mut cut = false;
         let began = Instant::now();
-        for worker in self.workers {
+        for worker in std::mem::take(&mut self.workers) {
             let hangs = || *self.orders.borrow() == Order::Cut && began.elapsed() > CUT;
             while !(worker.is_finished() || hangs()) {
                 std::thread::sleep(Duration::from_millis(2));
@@ -191,6 +201,7 @@ impl Proxy {
                 Err(_) => notice("a worker panicked"),
             }
         }
+        self.report();
         if let Some(log) = self.log {
             log.finish(LAST_LINES);
         }
@@ -199,13 +210,15 @@ impl Proxy {
 }
 
 /// Raises the descriptor limit as far as allowed, and says how many connections fit: each may need one towards a server.
-fn budget(snapshot: &Snapshot) -> Result<u32, StartError> {
+fn budget(snapshot: &Snapshot, workers: usize) -> Result<u32, StartError> {
     let limit = raise_descriptor_limit();
-    let fit = limit.saturating_sub(RESERVED_DESCRIPTORS) / 2;
+    let reserved =
+        RESERVED_DESCRIPTORS + workers as u64 * (WORKER_DESCRIPTORS + snapshot.config.listeners.len() as u64);
+    let fit = limit.saturating_sub(reserved) / 2;
     let configured: u64 =
         snapshot.config.listeners.iter().filter_map(|l| l.max_connections).map(u64::from).sum();
     if configured > fit {
-        return Err(StartError::Descriptors(configured * 2 + RESERVED_DESCRIPTORS, limit));
+        return Err(StartError::Descriptors(configured * 2 + reserved, limit));
     }
     Ok(u32::try_from(fit.max(1)).unwrap_or(u32::MAX))
 }

@@ -13,7 +13,8 @@ use plimsoll_http::{Body, Reason, emit, framing::Framing};
 use crate::buffer::{Buffer, Buffers, SIZE};
 use crate::stream::Stream;
 
-/// How much is read at once for a reader that has been slow: bounds what a thousand slow readers hold.
+/// How much is read at once, and how much for a reader that has been slow: bounds what a thousand slow readers hold.
+pub(crate) const READ: usize = 32 * 1024;
 const SLOW_READ: usize = 16 * 1024;
 
 /// Which end of a pump.
@@ -69,8 +70,14 @@ pub(crate) struct Pump {
 
 impl Pump {
     /// Sends `head`, then a body that comes framed as `from` and leaves framed as `to`. `buffer` holds what was read behind
-    /// the received head. A body of up to `replay_max` bytes can be sent again.
-    pub(crate) fn new(head: Vec<u8>, from: Framing, to: Framing, buffer: Buffer, replay_max: usize) -> Pump {
+    /// the received head. With `replay`, a message whose body is at most so long can be sent again.
+    pub(crate) fn new(
+        head: Vec<u8>,
+        from: Framing,
+        to: Framing,
+        buffer: Buffer,
+        replay: Option<usize>,
+    ) -> Pump {
         Pump {
             body: Body::new(from),
             out: to,
@@ -80,10 +87,10 @@ impl Pump {
             buffer,
             tail: b"",
             sent: 0,
-            read_size: SIZE,
+            read_size: READ,
             surplus: Vec::new(),
-            replay: (replay_max > 0).then(Vec::new),
-            replay_max,
+            replay: replay.map(|_| Vec::new()),
+            replay_max: replay.unwrap_or(0),
             body_max: u64::MAX,
             body_bytes: 0,
             read: 0,
@@ -238,7 +245,7 @@ impl Pump {
     /// Begins again for another sink. Only after [`Pump::can_restart`].
     pub(crate) fn restart(&mut self) {
         self.sent = 0;
-        self.read_size = SIZE;
+        self.read_size = READ;
         if !self.head_done {
             return; // head and first data are all still waiting
         }
@@ -248,6 +255,11 @@ impl Pump {
         let end = self.body.is_end();
         self.tail = b"";
         self.dress(end);
+    }
+
+    /// Nothing can be written for a while: keep only the memory that is needed.
+    pub(crate) fn park(&mut self, buffers: &Buffers) {
+        buffers.park(&mut self.buffer);
     }
 
     /// Gives the read buffer back, whatever is in it.

@@ -31,17 +31,18 @@ pub(crate) async fn pass_on(
     mut up: Box<Pump>,
 ) -> After {
     let worker = exchange.worker;
-    exchange.record.received += up.read;
     exchange.record.status = answer.head.status();
-    worker.give_text(std::mem::take(&mut up.head));
     if answer.head.status() == 101 {
+        exchange.record.received += up.read;
+        exchange.record.received -= up.surplus.len() as u64;
+        worker.give_text(std::mem::take(&mut up.head));
         drop(up);
         return Box::pin(tunnel::open(exchange, route, answer)).await;
     }
-    // An answer before the request's end: no more of the request is read, and neither connection can be used again.
+    // An answer before the request's end. The rest of the request still flows while the answer does, for servers that answer as they
+    // read; but neither connection is used again, whatever becomes of that rest.
     let early = !answer.sent;
-    up.release(&worker.buffers);
-    if !up.surplus.is_empty() {
+    if !early && !up.surplus.is_empty() {
         exchange.down.buffer = Buffer::holding(&up.surplus);
     }
     let (mut stream, meaning) = (answer.stream, answer.meaning);
@@ -50,8 +51,12 @@ pub(crate) async fn pass_on(
     let mut down =
         dress(exchange, &answer.head, answer.buffer, meaning.stated_length, (meaning.framing, out), close);
     worker.give_head(answer.head);
-    let moved = move_body(exchange, route, &mut stream, &mut down).await;
+    let moved = move_body(exchange, route, &mut stream, &mut down, early.then_some(&mut *up)).await;
+    up.release(&worker.buffers);
+    exchange.record.received += up.read;
+    exchange.record.received -= up.surplus.len() as u64;
     exchange.record.sent += down.written;
+    worker.give_text(std::mem::take(&mut up.head));
     worker.give_text(std::mem::take(&mut down.head));
     if let Err(error) = moved {
         down.release(&worker.buffers);
@@ -66,10 +71,13 @@ pub(crate) async fn pass_on(
             max,
         );
     }
-    match (early, close) {
-        (true, _) => After::Linger,
-        (false, true) => After::Close,
-        (false, false) => After::KeepAlive,
+    // Closing with bytes unread makes the kernel send a reset, which can take the answer's end with it.
+    let may_send_more =
+        exchange.asked.keep_alive || !exchange.down.buffer.is_empty() || !exchange.down.stream.is_quiet();
+    match close {
+        true if early || may_send_more => After::Linger,
+        true => After::Close,
+        false => After::KeepAlive,
     }
 }
 
@@ -92,27 +100,34 @@ fn dress(
     let len = head.len();
     forward::response(&mut out, (head, &buffer.filled()[..len]), to, stated, persistence, via);
     buffer.consume(len);
-    Pump::new(out, from, to, buffer, 0)
+    Pump::new(out, from, to, buffer, None)
 }
 
-/// Moves the body, within the route's idle time.
+/// Moves the body, within the route's idle time; beside it `up`, the rest of a request that was answered early.
 async fn move_body(
     exchange: &mut Exchange<'_>,
     route: &Route,
     stream: &mut Stream,
     down: &mut Pump,
+    mut up: Option<&mut Pump>,
 ) -> Result<(), Error> {
     exchange.record.phase = Phase::Data;
     down.begin().map_err(download_error)?;
     let mut progress = u64::MAX;
     poll_fn(|cx| {
+        let (client, buffers) = (&mut exchange.down.stream, &exchange.worker.buffers);
+        // A server may stop listening once it has answered, and a client stop sending: that is not the answer's failure.
+        if up.as_mut().is_some_and(|up| up.poll(cx, (client, stream), buffers).is_ready()) {
+            up = None;
+        }
         if let Poll::Ready(result) =
             down.poll(cx, (stream, &mut exchange.down.stream), &exchange.worker.buffers)
         {
             return Poll::Ready(result.map_err(download_error));
         }
-        if progress != down.read + down.written {
-            progress = down.read + down.written;
+        let now = down.read + down.written + up.as_ref().map_or(0, |up| up.read + up.written);
+        if progress != now {
+            progress = now;
             exchange.arm(route.idle);
         }
         if exchange.down.timer.poll_due(cx) {

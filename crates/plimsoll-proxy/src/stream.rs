@@ -65,12 +65,16 @@ impl Stream {
         }
     }
 
-    /// True if nothing has come from the peer since the last short read: no bytes, no end, no error. Costs no system call.
+    /// True if nothing has come from the peer since the last short read: no bytes, no end, no error. Costs no system call,
+    /// unless the task has used up its turn.
     pub(crate) fn is_quiet(&self) -> bool {
+        if !tokio::task::coop::has_budget_remaining() {
+            return self.is_open(); // tokio answers "pending" to everything now, so only the kernel knows
+        }
         self.poll_readable(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
-    /// Asks the kernel whether the peer has closed. For requests that may not be repeated, to which [`Stream::is_quiet`] may come too late.
+    /// Asks the kernel whether the peer has closed, or sent anything. For requests that may not be repeated, to which [`Stream::is_quiet`] may come too late.
     pub(crate) fn is_open(&self) -> bool {
         let mut byte = [MaybeUninit::uninit()];
         let peeked = match self {

@@ -101,7 +101,7 @@ struct Half {
 
 impl Half {
     fn new(head: Vec<u8>, buffer: Buffer) -> Half {
-        let mut pump = Pump::new(head, Framing::UntilClose, Framing::UntilClose, buffer, 0);
+        let mut pump = Pump::new(head, Framing::UntilClose, Framing::UntilClose, buffer, None);
         // Raw bytes have no framing that could be broken.
         let begun = pump.begin();
         debug_assert!(begun.is_ok());

@@ -108,6 +108,13 @@ impl Worker {
         self.deadlines.wake_all();
     }
 
+    /// Closes every idle connection to a server: descriptors are short.
+    pub(crate) fn close_idle(&self) {
+        for pool in self.view().backends.iter().flat_map(|upstream| &upstream.pools) {
+            pool.clear();
+        }
+    }
+
     fn sweep_pools(&self) {
         let view = self.view();
         let (now, max_idle) = (self.deadlines.now(), view.shared.config.timeouts.pool_idle);
@@ -176,10 +183,14 @@ async fn serve(worker: &Rc<Worker>, doors: Vec<Doors>, mut orders: watch::Receiv
             Order::Drain => worker.drain(),
             Order::Cut => return,
         }
+        // Before every wait: the last task may have ended, and said so, before the order was seen.
+        if worker.draining.get() && worker.busy.get() == 0 {
+            return;
+        }
         // The loser of the select is only a wait; nothing is lost with it.
         tokio::select! {
             changed = orders.changed() => if changed.is_err() { return },
-            () = worker.quiet.notified() => if worker.draining.get() && worker.busy.get() == 0 { return },
+            () = worker.quiet.notified() => {}
         }
     }
 }

@@ -14,12 +14,7 @@ use crate::origin::quantity::{Delay, Share, Size};
 
 /// A load balancer that chooses right, never gets in the way, and tells why.
 #[derive(Debug, Parser)]
-#[command(
-    name = "plimsoll",
-    version,
-    arg_required_else_help = true,
-    max_term_width = 100
-)]
+#[command(name = "plimsoll", version, arg_required_else_help = true, max_term_width = 100)]
 pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -142,9 +137,7 @@ fn origin_name(text: &str) -> Result<String, String> {
 
 /// The definitions as a clap command, for help, completions and man pages.
 pub(crate) fn command() -> clap::Command {
-    let codes = Exit::ALL
-        .map(|exit| format!("  {:>2}  {}", exit.code(), exit.meaning()))
-        .join("\n");
+    let codes = Exit::ALL.map(|exit| format!("  {:>2}  {}", exit.code(), exit.meaning())).join("\n");
     Cli::command().after_help(format!("{TOP_EXAMPLES}\n\nExit status:\n{codes}"))
 }
 
@@ -231,12 +224,9 @@ mod tests {
 
     #[test]
     fn lists_split_at_commas_and_repeat() {
-        let cli = Cli::try_parse_from([
-            "plimsoll", "run", "--listen", ":1,:2", "--listen", ":3", "--to", ":4",
-        ]);
-        let Verb::Run(run) = cli.unwrap().verb else {
-            panic!("not run")
-        };
+        let cli =
+            Cli::try_parse_from(["plimsoll", "run", "--listen", ":1,:2", "--listen", ":3", "--to", ":4"]);
+        let Verb::Run(run) = cli.unwrap().verb else { panic!("not run") };
         assert_eq!(run.listen, [":1", ":2", ":3"]);
         assert_eq!(run.to, [":4"]);
     }

@@ -39,11 +39,7 @@ pub(crate) fn check(args: &cli::Check) -> Exit {
     let loaded = load(args.file.as_deref());
     if args.json {
         let printed = print(&format!("{:#}\n", report(&loaded)));
-        return if loaded.is_ok() {
-            printed
-        } else {
-            Exit::Configuration
-        };
+        return if loaded.is_ok() { printed } else { Exit::Configuration };
     }
     match loaded {
         Ok((path, loaded)) => {

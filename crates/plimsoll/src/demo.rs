@@ -65,12 +65,7 @@ async fn origins() -> io::Result<Vec<Handle>> {
                 bound => break bound?,
             }
         };
-        origins.push(origin::serve(
-            Some(name.to_owned()),
-            listener,
-            None,
-            Behaviour::default(),
-        )?);
+        origins.push(origin::serve(Some(name.to_owned()), listener, None, Behaviour::default())?);
     }
     Ok(origins)
 }
@@ -80,10 +75,7 @@ fn balancer(port: u16, origins: &[Handle]) -> Result<Running, Failed> {
     let mut tried = port;
     loop {
         let text = configuration(tried, origins);
-        let sources = [Source {
-            path: "demo".to_owned(),
-            text,
-        }];
+        let sources = [Source { path: "demo".to_owned(), text }];
         let loaded = plimsoll_config::load(&sources, &|_| None).expect("the demo's configuration is valid");
         match serve::start(loaded.config) {
             Err(Failed::Start(StartError::Bind(_, e)))
@@ -99,13 +91,7 @@ fn balancer(port: u16, origins: &[Handle]) -> Result<Running, Failed> {
 fn configuration(port: u16, origins: &[Handle]) -> String {
     let servers: Vec<String> = origins
         .iter()
-        .map(|origin| {
-            format!(
-                "{{ name = \"{}\", address = \"{}\" }}",
-                origin.name(),
-                address(origin)
-            )
-        })
+        .map(|origin| format!("{{ name = \"{}\", address = \"{}\" }}", origin.name(), address(origin)))
         .collect();
     format!(
         "[[listen]]\nbind = \"127.0.0.1:{port}\"\nto = \"demo\"\n\n[backend.demo]\nservers = [{}]\n",
@@ -121,10 +107,8 @@ fn address(origin: &Handle) -> String {
 }
 
 fn welcome(balancer: SocketAddr, origins: &[Handle]) -> String {
-    let servers: Vec<String> = origins
-        .iter()
-        .map(|o| format!("{} on http://{}", o.name(), address(o)))
-        .collect();
+    let servers: Vec<String> =
+        origins.iter().map(|o| format!("{} on http://{}", o.name(), address(o))).collect();
     format!(
         "Plimsoll balances http://{balancer} over {}.\n\
          Open http://{balancer} or run `curl {balancer}` a few times: \"server\" says who answered.\n\

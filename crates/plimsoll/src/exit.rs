@@ -24,14 +24,8 @@ pub(crate) enum Exit {
 
 impl Exit {
     /// Every way to end, in the order of the codes.
-    pub(crate) const ALL: [Exit; 6] = [
-        Exit::Fine,
-        Exit::Configuration,
-        Exit::Usage,
-        Exit::Start,
-        Exit::Cut,
-        Exit::Internal,
-    ];
+    pub(crate) const ALL: [Exit; 6] =
+        [Exit::Fine, Exit::Configuration, Exit::Usage, Exit::Start, Exit::Cut, Exit::Internal];
 
     /// The number that the parent process sees.
     pub(crate) fn code(self) -> u8 {

@@ -21,9 +21,7 @@ use cli::Verb;
 use exit::Exit;
 
 fn main() -> ExitCode {
-    let parsed = cli::command()
-        .try_get_matches()
-        .and_then(|matches| cli::Cli::from_arg_matches(&matches));
+    let parsed = cli::command().try_get_matches().and_then(|matches| cli::Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
@@ -34,9 +32,7 @@ fn main() -> ExitCode {
         }
     };
     // The panic hook has already told what happened.
-    std::panic::catch_unwind(|| act(cli.verb))
-        .unwrap_or(Exit::Internal)
-        .into()
+    std::panic::catch_unwind(|| act(cli.verb)).unwrap_or(Exit::Internal).into()
 }
 
 fn act(verb: Verb) -> Exit {

@@ -33,14 +33,9 @@ pub(crate) fn man(verb: Option<&str>) -> Option<String> {
 
 /// The page, with the examples and what else follows the options in sections of their own and as they stand.
 fn render(command: Command) -> io::Result<Vec<u8>> {
-    let notes = command
-        .get_after_help()
-        .map(ToString::to_string)
-        .unwrap_or_default();
+    let notes = command.get_after_help().map(ToString::to_string).unwrap_or_default();
     let has_verbs = command.has_subcommands();
-    let man = Man::new(command)
-        .source(concat!("plimsoll ", env!("CARGO_PKG_VERSION")))
-        .manual("Plimsoll");
+    let man = Man::new(command).source(concat!("plimsoll ", env!("CARGO_PKG_VERSION"))).manual("Plimsoll");
     let mut page = Vec::new();
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
@@ -59,11 +54,7 @@ fn render(command: Command) -> io::Result<Vec<u8>> {
             }
             None => paragraph,
         };
-        sections
-            .control("PP", [])
-            .control("nf", [])
-            .text([roman(text)])
-            .control("fi", []);
+        sections.control("PP", []).control("nf", []).text([roman(text)]).control("fi", []);
     }
     page.extend_from_slice(sections.to_roff().as_bytes());
     Ok(page)
@@ -75,13 +66,7 @@ mod tests {
 
     #[test]
     fn every_shell_completes_every_verb() {
-        for shell in [
-            Shell::Bash,
-            Shell::Zsh,
-            Shell::Fish,
-            Shell::PowerShell,
-            Shell::Elvish,
-        ] {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish, Shell::PowerShell, Shell::Elvish] {
             let script = completions(shell);
             for verb in cli::command().get_subcommands() {
                 assert!(script.contains(verb.get_name()), "{shell}: {}", verb.get_name());
@@ -92,16 +77,10 @@ mod tests {
     #[test]
     fn every_verb_has_a_page_and_no_other_word_has() {
         let overview = man(None).unwrap();
-        assert!(
-            overview.contains("plimsoll\\-run") && overview.contains("EXIT STATUS"),
-            "{overview}"
-        );
+        assert!(overview.contains("plimsoll\\-run") && overview.contains("EXIT STATUS"), "{overview}");
         for verb in cli::command().get_subcommands() {
             let page = man(Some(verb.get_name())).unwrap();
-            assert!(
-                page.contains(".SH EXAMPLES") && page.contains(".SH SYNOPSIS"),
-                "{page}"
-            );
+            assert!(page.contains(".SH EXAMPLES") && page.contains(".SH SYNOPSIS"), "{page}");
         }
         assert!(man(Some("reload")).is_none());
     }

@@ -18,6 +18,8 @@ use crate::exit::Exit;
 
 /// How often a stop looks whether the workers have ended.
 const LOOK: Duration = Duration::from_millis(10);
+/// How often the proxy is asked what the operator should know.
+const REPORT: Duration = Duration::from_millis(500);
 
 /// A proxy that serves.
 pub(crate) struct Running {
@@ -45,7 +47,7 @@ impl Failed {
             Failed::Unresolved(lines) => lines.iter().for_each(|line| notice(line)),
             Failed::Start(error) => notice(&error.to_string()),
             Failed::Admin(address, error) => {
-                notice(&format!("cannot listen on {address} ([admin] bind): {error}"))
+                notice(&format!("cannot listen on {address} ([admin] bind): {error}"));
             }
         }
         Exit::Start
@@ -59,10 +61,7 @@ pub(crate) fn start(mut config: Config) -> Result<Running, Failed> {
     let (drain, admin) = (config.timeouts.drain, config.admin.clone());
     let snapshot = Arc::new(Snapshot::new(config, None));
     let proxy = Proxy::start(&snapshot).map_err(Failed::Start)?;
-    let published = Arc::new(Published::new(
-        proxy.listeners().to_vec(),
-        snapshot.backends.clone(),
-    ));
+    let published = Arc::new(Published::new(proxy.listeners().to_vec(), snapshot.backends.clone()));
     let admin = match admin {
         None => None,
         Some(admin) => match admin::start(admin.bind, Arc::clone(&published)) {
@@ -78,12 +77,7 @@ pub(crate) fn start(mut config: Config) -> Result<Running, Failed> {
         },
     };
     published.enter(Phase::Serving);
-    Ok(Running {
-        proxy,
-        published,
-        _admin: admin,
-        drain,
-    })
+    Ok(Running { proxy, published, _admin: admin, drain })
 }
 
 /// The signals that a running proxy acts on. Made before it is said to be ready: who reads that may send one at once.
@@ -110,13 +104,15 @@ impl Signals {
     }
 
     /// Waits for the first signal that asks for an end; acts on the others.
-    async fn stop(&mut self, proxy: &Proxy) -> Stop {
+    async fn stop(&mut self, proxy: &mut Proxy) -> Stop {
+        let mut report = tokio::time::interval(REPORT);
         loop {
             // The losers are only waits.
             tokio::select! {
                 _ = self.terminate.recv() => return Stop::Deadline,
                 _ = self.interrupt.recv() => return Stop::Deadline,
                 _ = self.quit.recv() => return Stop::Patient,
+                _ = report.tick() => proxy.report(),
                 _ = self.reopen.recv() => proxy.reopen_log(),
                 _ = self.hang_up.recv() => notice("HUP: reloading is not supported yet; restart to take a new configuration"),
                 _ = self.upgrade.recv() => notice("USR2: upgrading is not supported yet; restart to run a new binary"),
@@ -147,8 +143,8 @@ impl Running {
     }
 
     /// Serves until a signal, then drains; a second TERM or INT ends at once.
-    pub(crate) async fn until_stopped(self, mut signals: Signals) -> Exit {
-        let stop = signals.stop(&self.proxy).await;
+    pub(crate) async fn until_stopped(mut self, mut signals: Signals) -> Exit {
+        let stop = signals.stop(&mut self.proxy).await;
         self.published.enter(Phase::Draining);
         self.proxy.drain();
         let until = match stop {

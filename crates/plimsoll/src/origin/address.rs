@@ -45,28 +45,20 @@ impl FromStr for Bind {
     fn from_str(text: &str) -> Result<Bind, String> {
         if let Some(path) = text.strip_prefix("unix:") {
             if !path.starts_with('/') {
-                return Err(format!(
-                    r#""{text}" needs an absolute path, such as "unix:/tmp/origin.sock""#
-                ));
+                return Err(format!(r#""{text}" needs an absolute path, such as "unix:/tmp/origin.sock""#));
             }
             return Ok(Bind::Unix(PathBuf::from(path)));
         }
         if let Some(port) = text.strip_prefix(':') {
-            let port = port
-                .parse()
-                .map_err(|_| format!(r#""{port}" is not a port (0 to 65535)"#))?;
+            let port = port.parse().map_err(|_| format!(r#""{port}" is not a port (0 to 65535)"#))?;
             return Ok(Bind::Tcp((Ipv4Addr::LOCALHOST, port).into()));
         }
         if text.parse::<u16>().is_ok() {
             return Err(format!(r#"write the port as ":{text}""#));
         }
-        let mut addresses = text
-            .to_socket_addrs()
-            .map_err(|error| format!(r#""{text}" is not HOST:PORT: {error}"#))?;
-        addresses
-            .next()
-            .map(Bind::Tcp)
-            .ok_or_else(|| format!(r#""{text}" has no address"#))
+        let mut addresses =
+            text.to_socket_addrs().map_err(|error| format!(r#""{text}" is not HOST:PORT: {error}"#))?;
+        addresses.next().map(Bind::Tcp).ok_or_else(|| format!(r#""{text}" has no address"#))
     }
 }
 
@@ -165,10 +157,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_with_the_right_spelling() {
-        assert_eq!(
-            "8000".parse::<Bind>().unwrap_err(),
-            r#"write the port as ":8000""#
-        );
+        assert_eq!("8000".parse::<Bind>().unwrap_err(), r#"write the port as ":8000""#);
         for wrong in ["", ":", ":99999", "unix:", "unix:a.sock", "127.0.0.1"] {
             assert!(wrong.parse::<Bind>().is_err(), "{wrong:?}");
         }

@@ -66,9 +66,7 @@ pub(super) async fn answer(
         return Err(Aborted);
     }
     let status = StatusCode::from_u16(behaviour.status_for(origin.dice.roll())).expect("200 to 599");
-    let mut response = Response::builder()
-        .status(status)
-        .header("x-origin", origin.name.as_str());
+    let mut response = Response::builder().status(status).header("x-origin", origin.name.as_str());
     let size = behaviour.body_size.0;
     let payload = if json || size == 0 {
         response = response.header(CONTENT_TYPE, "application/json");
@@ -87,14 +85,8 @@ pub(super) async fn answer(
         response = response.header(CONTENT_TYPE, "text/plain; charset=utf-8");
         Payload::padded("", size, "")
     };
-    let payload = if behaviour.truncate {
-        payload.truncated()
-    } else {
-        payload
-    };
-    Ok(response
-        .body(payload.holding(in_flight))
-        .expect("the name was checked to be a header value"))
+    let payload = if behaviour.truncate { payload.truncated() } else { payload };
+    Ok(response.body(payload.holding(in_flight)).expect("the name was checked to be a header value"))
 }
 
 /// Whether JSON is welcome; who does not say takes anything.
@@ -125,11 +117,7 @@ async fn receive(request: Request<Incoming>) -> Result<Received, Aborted> {
         method: head.method.to_string(),
         target: head.uri.to_string(),
         version: format!("{:?}", head.version),
-        headers: head
-            .headers
-            .iter()
-            .map(|(name, value)| (name.to_string(), text(value)))
-            .collect(),
+        headers: head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
         body_bytes,
         body: String::from_utf8_lossy(&excerpt).into_owned(),
     })
@@ -165,10 +153,7 @@ mod tests {
             (Some("text/plain"), false),
             (Some("text/html, image/*"), false),
         ] {
-            let headers = accept
-                .map(|value| (ACCEPT, HeaderValue::from_static(value)))
-                .into_iter()
-                .collect();
+            let headers = accept.map(|value| (ACCEPT, HeaderValue::from_static(value))).into_iter().collect();
             assert_eq!(wants_json(&headers), json, "{accept:?}");
         }
     }

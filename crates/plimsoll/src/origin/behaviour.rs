@@ -112,11 +112,7 @@ impl Behaviour {
 
     /// The status of one request; `dice` is even in 0..1.
     pub(super) fn status_for(&self, dice: f64) -> u16 {
-        if dice < self.error_rate.0 {
-            500
-        } else {
-            self.status
-        }
+        if dice < self.error_rate.0 { 500 } else { self.status }
     }
 }
 
@@ -145,37 +141,17 @@ mod tests {
 
     #[test]
     fn a_change_touches_only_what_it_names() {
-        let before = Behaviour {
-            status: 404,
-            hang: true,
-            ..Behaviour::default()
-        };
+        let before = Behaviour { status: 404, hang: true, ..Behaviour::default() };
         let change = Change::from_json(br#"{"delay": "20ms", "hang": false}"#).unwrap();
         let delay = "20ms".parse().unwrap();
-        assert_eq!(
-            change.applied_to(&before),
-            Behaviour {
-                status: 404,
-                delay,
-                ..Behaviour::default()
-            }
-        );
+        assert_eq!(change.applied_to(&before), Behaviour { status: 404, delay, ..Behaviour::default() });
     }
 
     #[test]
     fn what_is_shown_can_be_sent_back() {
-        let behaviour = Behaviour {
-            abort: true,
-            error_rate: Share(0.07),
-            ..Behaviour::default()
-        };
+        let behaviour = Behaviour { abort: true, error_rate: Share(0.07), ..Behaviour::default() };
         let shown = serde_json::to_vec(&behaviour).unwrap();
-        assert_eq!(
-            Change::from_json(&shown)
-                .unwrap()
-                .applied_to(&Behaviour::default()),
-            behaviour
-        );
+        assert_eq!(Change::from_json(&shown).unwrap().applied_to(&Behaviour::default()), behaviour);
     }
 
     #[test]
@@ -210,14 +186,9 @@ mod tests {
 
     #[test]
     fn errors_come_at_their_rate() {
-        let behaviour = Behaviour {
-            error_rate: Share(0.05),
-            ..Behaviour::default()
-        };
+        let behaviour = Behaviour { error_rate: Share(0.05), ..Behaviour::default() };
         let dice = Dice(AtomicU64::new(1));
-        let errors = (0..100_000)
-            .filter(|_| behaviour.status_for(dice.roll()) == 500)
-            .count();
+        let errors = (0..100_000).filter(|_| behaviour.status_for(dice.roll()) == 500).count();
         // Five standard deviations of a binomial around 5,000; the seed is fixed, so this never flakes.
         assert!((4_655..=5_345).contains(&errors), "{errors}");
     }

@@ -31,11 +31,7 @@ async fn run_until_signal(args: cli::Origin) -> Exit {
         Ok(started) => started,
         Err(reason) => return cannot_start(&reason),
     };
-    let mut lines = format!(
-        "origin {} listening on {}\n",
-        handle.name(),
-        handle.address().url()
-    );
+    let mut lines = format!("origin {} listening on {}\n", handle.name(), handle.address().url());
     if let Some(control) = control {
         lines.push_str(&format!("control at {}/_origin\n", control.url()));
     }

@@ -24,8 +24,7 @@ const LARGEST: usize = 64 * 1024;
 
 /// Whether a request is for this page rather than for the origin.
 pub(super) fn is_for(path: &str) -> bool {
-    path.strip_prefix(PATH)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    path.strip_prefix(PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Answers a request for `/_origin`.
@@ -51,18 +50,13 @@ pub(super) async fn answer(
 
 async fn change(origin: &Arc<Origin>, request: Request<Incoming>) -> Result<(), (StatusCode, String)> {
     let body = Limited::new(request.into_body(), LARGEST).collect().await;
-    let body = body
-        .map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?
-        .to_bytes();
+    let body = body.map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?.to_bytes();
     let change = Change::from_json(&body).map_err(|reason| (StatusCode::BAD_REQUEST, reason))?;
     if change.refuses() && !origin.has_control {
         let reason = "refuse could not be taken back: start the origin with --control ADDR".to_owned();
         return Err((StatusCode::CONFLICT, reason));
     }
-    origin
-        .change(change)
-        .await
-        .map_err(|error| (StatusCode::CONFLICT, error))
+    origin.change(change).await.map_err(|error| (StatusCode::CONFLICT, error))
 }
 
 fn shown(origin: &Origin) -> Value {
@@ -81,9 +75,7 @@ fn shown(origin: &Origin) -> Value {
 fn page(status: StatusCode, value: &Value) -> Response<Payload> {
     let mut response = Response::new(Payload::whole(format!("{value:#}\n")));
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, "application/json".parse().expect("a header value"));
+    response.headers_mut().insert(CONTENT_TYPE, "application/json".parse().expect("a header value"));
     response
 }
 
@@ -97,9 +89,7 @@ fn not_allowed(via: Entrance) -> Response<Payload> {
         Entrance::Control => "GET, HEAD, PUT, DELETE",
     };
     let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, format!("use one of {methods}"));
-    response
-        .headers_mut()
-        .insert(ALLOW, methods.parse().expect("a header value"));
+    response.headers_mut().insert(ALLOW, methods.parse().expect("a header value"));
     response
 }
 
@@ -109,12 +99,8 @@ mod tests {
 
     #[test]
     fn the_reserved_path_is_not_a_mere_prefix() {
-        for (path, reserved) in [
-            ("/_origin", true),
-            ("/_origin/", true),
-            ("/_origins", false),
-            ("/", false),
-        ] {
+        for (path, reserved) in [("/_origin", true), ("/_origin/", true), ("/_origins", false), ("/", false)]
+        {
             assert_eq!(is_for(path), reserved, "{path}");
         }
     }

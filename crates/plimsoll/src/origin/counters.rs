@@ -52,15 +52,10 @@ impl Counters {
 
     pub(super) fn begin(self: &Arc<Self>, method: &Method) -> InFlight {
         let known = METHODS.iter().position(|known| known == method);
-        known
-            .map_or(&self.other_methods, |index| &self.methods[index])
-            .fetch_add(1, Ordering::Relaxed);
+        known.map_or(&self.other_methods, |index| &self.methods[index]).fetch_add(1, Ordering::Relaxed);
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
-        InFlight {
-            counters: Arc::clone(self),
-            number,
-        }
+        InFlight { counters: Arc::clone(self), number }
     }
 
     pub(super) fn to_json(&self) -> Value {

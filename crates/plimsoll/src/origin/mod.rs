@@ -119,18 +119,13 @@ impl Handle {
             control.abort();
         }
         self.origin.close(&mut *self.origin.accepting.lock().await).await;
-        tokio::time::timeout(deadline, self.origin.leave.closed())
-            .await
-            .is_ok()
+        tokio::time::timeout(deadline, self.origin.leave.closed()).await.is_ok()
     }
 }
 
 impl Origin {
     fn behaviour(&self) -> Behaviour {
-        self.behaviour
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.behaviour.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Applies a change; it has taken effect when this returns. On an error nothing has changed.
@@ -187,9 +182,7 @@ where
 {
     let _open = (via == Entrance::Front).then(|| origin.counters.open());
     let mut protocol = http1::Builder::new();
-    protocol
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT);
+    protocol.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     let service = service_fn(|request| exchange(&origin, request, via));
     let mut connection = pin!(protocol.serve_connection(TokioIo::new(stream), service));
     tokio::select! {

@@ -46,30 +46,17 @@ impl Payload {
 
     /// `head`, then `fill` times `x`, then `tail`.
     pub(super) fn padded(head: impl Into<Bytes>, fill: u64, tail: impl Into<Bytes>) -> Payload {
-        Payload {
-            head: head.into(),
-            fill,
-            tail: tail.into(),
-            cut: None,
-            flushed: false,
-            _in_flight: None,
-        }
+        Payload { head: head.into(), fill, tail: tail.into(), cut: None, flushed: false, _in_flight: None }
     }
 
     /// The same body, cut after half of it.
     pub(super) fn truncated(self) -> Payload {
-        Payload {
-            cut: Some(self.size() / 2),
-            ..self
-        }
+        Payload { cut: Some(self.size() / 2), ..self }
     }
 
     /// The same body, holding `in_flight` to its end.
     pub(super) fn holding(self, in_flight: InFlight) -> Payload {
-        Payload {
-            _in_flight: Some(in_flight),
-            ..self
-        }
+        Payload { _in_flight: Some(in_flight), ..self }
     }
 
     fn size(&self) -> u64 {

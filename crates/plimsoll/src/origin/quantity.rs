@@ -51,11 +51,7 @@ impl FromStr for Delay {
 
 impl fmt::Display for Delay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_zero() {
-            f.write_str("0s")
-        } else {
-            write!(f, "{:?}", self.0)
-        }
+        if self.0.is_zero() { f.write_str("0s") } else { write!(f, "{:?}", self.0) }
     }
 }
 
@@ -93,9 +89,7 @@ impl FromStr for Share {
     fn from_str(text: &str) -> Result<Share, String> {
         match split(text) {
             Some((percent, "%")) if percent <= 100.0 => Ok(Share(percent / 100.0)),
-            _ => Err(format!(
-                r#""{text}" is not a share: write 0% to 100%, such as "5%""#
-            )),
+            _ => Err(format!(r#""{text}" is not a share: write 0% to 100%, such as "5%""#)),
         }
     }
 }
@@ -161,18 +155,7 @@ mod tests {
 
     #[test]
     fn bare_numbers_signs_and_excess_are_refused() {
-        for wrong in [
-            "",
-            "20",
-            "ms",
-            "-1s",
-            "1e3s",
-            "1 s",
-            "2h",
-            "3601s",
-            "1..2s",
-            "99999999999999999999m",
-        ] {
+        for wrong in ["", "20", "ms", "-1s", "1e3s", "1 s", "2h", "3601s", "1..2s", "99999999999999999999m"] {
             assert!(wrong.parse::<Delay>().is_err(), "{wrong:?}");
         }
         for wrong in ["", "1", "1KB", "-1B", "0.5B", "1025GiB"] {

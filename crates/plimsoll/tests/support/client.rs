@@ -58,11 +58,7 @@ impl Answer {
 /// Bytes as readable text, shortened.
 pub fn show(bytes: &[u8]) -> String {
     let shown = bytes[..bytes.len().min(400)].escape_ascii().to_string();
-    if bytes.len() > 400 {
-        format!("\"{shown}\"… ({} bytes)", bytes.len())
-    } else {
-        format!("\"{shown}\"")
-    }
+    if bytes.len() > 400 { format!("\"{shown}\"… ({} bytes)", bytes.len()) } else { format!("\"{shown}\"") }
 }
 
 /// A plain request for a path.
@@ -92,12 +88,7 @@ impl Client {
         let stream = TcpStream::connect(to).expect("it listens");
         stream.set_nodelay(true).expect("TCP has it");
         stream.set_write_timeout(Some(PATIENCE)).expect("it is not zero");
-        Self {
-            stream,
-            unread: Vec::new(),
-            ended: false,
-            reset: false,
-        }
+        Self { stream, unread: Vec::new(), ended: false, reset: false }
     }
 
     /// Sends bytes. A peer that no longer takes them is seen when reading.
@@ -121,10 +112,7 @@ impl Client {
 
     /// Reads the next answer to a GET, POST or the like.
     pub fn answer(&mut self) -> Answer {
-        self.answer_to(Asked {
-            method: b"GET",
-            upgrade: false,
-        })
+        self.answer_to(Asked { method: b"GET", upgrade: false })
     }
 
     /// Reads the next answer to such a request.
@@ -139,11 +127,7 @@ impl Client {
                 }
                 Verdict::Incomplete | Verdict::Reject("truncated") if self.ended => {
                     let bytes = std::mem::take(&mut self.unread);
-                    return if bytes.is_empty() {
-                        Answer::Closed
-                    } else {
-                        Answer::Cut(bytes)
-                    };
+                    return if bytes.is_empty() { Answer::Closed } else { Answer::Cut(bytes) };
                 }
                 Verdict::Reject(class) => return Answer::Malformed(class, self.unread.clone()),
                 Verdict::Incomplete => {}
@@ -184,9 +168,7 @@ impl Client {
         if self.ended {
             return More::End;
         }
-        let left = deadline
-            .saturating_duration_since(Instant::now())
-            .max(Duration::from_millis(1));
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         self.stream.set_read_timeout(Some(left)).expect("it is not zero");
         match self.stream.read(&mut buffer) {
             Ok(count) if count > 0 => {
@@ -209,9 +191,6 @@ impl Client {
 pub fn exchange(to: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut client = Client::connect(to);
     client.send(bytes);
-    while matches!(
-        client.read_more(Instant::now() + Duration::from_secs(2)),
-        More::Bytes
-    ) {}
+    while matches!(client.read_more(Instant::now() + Duration::from_secs(2)), More::Bytes) {}
     client.unread
 }

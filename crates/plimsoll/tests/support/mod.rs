@@ -33,16 +33,11 @@ pub struct Watched<T> {
 impl<T> Watched<T> {
     /// Starts with `value`.
     pub fn new(value: T) -> Self {
-        Self {
-            value: Mutex::new(value),
-            changed: Condvar::new(),
-        }
+        Self { value: Mutex::new(value), changed: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, T> {
-        self.value
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.value.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Looks at it, or changes it, and wakes who waits.

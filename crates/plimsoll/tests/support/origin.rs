@@ -96,11 +96,7 @@ impl Origin {
         let address = listener.local_addr().expect("it is bound");
         let record = Arc::new(Watched::new(Record::default()));
         let ending = Arc::new(AtomicBool::new(false));
-        let origin = Self {
-            address,
-            record: Arc::clone(&record),
-            ending: Arc::clone(&ending),
-        };
+        let origin = Self { address, record: Arc::clone(&record), ending: Arc::clone(&ending) };
         std::thread::spawn(move || accept(&listener, scripts, &record, &ending));
         origin
     }
@@ -128,25 +124,13 @@ impl Origin {
 
     /// How many bytes came that are not part of a whole request.
     pub fn leftover(&self) -> usize {
-        self.record.look(|record| {
-            record
-                .connections
-                .iter()
-                .map(|c| c.received.len() - c.taken)
-                .sum()
-        })
+        self.record.look(|record| record.connections.iter().map(|c| c.received.len() - c.taken).sum())
     }
 
     /// Waits until the connections are as wanted.
     pub fn wait_until(&self, what: &str, wanted: impl Fn(&[Connection]) -> bool) {
-        let reached = self
-            .record
-            .until(|record| wanted(&record.connections).then_some(()));
-        assert!(
-            reached.is_some(),
-            "the origin never saw {what}: {:#?}",
-            self.connections()
-        );
+        let reached = self.record.until(|record| wanted(&record.connections).then_some(()));
+        assert!(reached.is_some(), "the origin never saw {what}: {:#?}", self.connections());
     }
 }
 
@@ -176,19 +160,12 @@ fn accept(
         }
         stream.set_nodelay(true).expect("TCP has it");
         let number = record.change(|record| {
-            record
-                .streams
-                .push(stream.try_clone().expect("descriptors suffice"));
+            record.streams.push(stream.try_clone().expect("descriptors suffice"));
             record.connections.push(Connection::default());
             record.connections.len() - 1
         });
         let script = scripts.next().unwrap_or_else(|| vec![Step::Serve]);
-        let wire = Wire {
-            stream,
-            unread: Vec::new(),
-            number,
-            record: Arc::clone(record),
-        };
+        let wire = Wire { stream, unread: Vec::new(), number, record: Arc::clone(record) };
         std::thread::spawn(move || wire.follow(script));
     }
 }
@@ -203,8 +180,7 @@ struct Wire {
 
 impl Wire {
     fn note(&self, change: impl FnOnce(&mut Connection)) {
-        self.record
-            .change(|record| change(&mut record.connections[self.number]));
+        self.record.change(|record| change(&mut record.connections[self.number]));
     }
 
     fn follow(mut self, script: Vec<Step>) {
@@ -297,20 +273,13 @@ impl Wire {
     }
 
     fn reset(self) {
-        SockRef::from(&self.stream)
-            .set_linger(Some(Duration::ZERO))
-            .expect("TCP has it");
+        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("TCP has it");
         // The copy in the record shares the socket: only without it does dropping ours send the RST.
         self.record.change(|record| {
             let address = self.stream.peer_addr().ok();
             record.streams.retain(|stream| stream.peer_addr().ok() != address);
         });
-        let Self {
-            stream,
-            number,
-            record,
-            ..
-        } = self;
+        let Self { stream, number, record, .. } = self;
         drop(stream);
         record.change(|record| record.connections[number].closed = true);
     }
@@ -318,22 +287,12 @@ impl Wire {
 
 /// What a serving origin answers to its nth request: its number, the method and the target in the body.
 pub fn answer(number: usize, request: &Request) -> Vec<u8> {
-    let (method, target) = (
-        String::from_utf8_lossy(&request.method),
-        String::from_utf8_lossy(&request.target),
-    );
+    let (method, target) =
+        (String::from_utf8_lossy(&request.method), String::from_utf8_lossy(&request.target));
     let body = format!("{number} {method} {target}\n");
-    let close = if request.keep_alive {
-        ""
-    } else {
-        "Connection: close\r\n"
-    };
+    let close = if request.keep_alive { "" } else { "Connection: close\r\n" };
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n{close}\r\n", body.len());
-    if method == "HEAD" {
-        head.into_bytes()
-    } else {
-        (head + &body).into_bytes()
-    }
+    if method == "HEAD" { head.into_bytes() } else { (head + &body).into_bytes() }
 }
 
 fn contains(bytes: &[u8], part: &[u8]) -> bool {

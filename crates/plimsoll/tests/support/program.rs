@@ -54,13 +54,7 @@ impl Plimsoll {
             .expect("the program is built");
         let stdout = child.stdout.take().map(collect).unwrap_or_default();
         let stderr = collect(child.stderr.take().expect("piped"));
-        let mut program = Self {
-            child,
-            configuration: path,
-            addresses: Vec::new(),
-            stdout,
-            stderr,
-        };
+        let mut program = Self { child, configuration: path, addresses: Vec::new(), stdout, stderr };
         program.addresses = program.wait_until_ready(configuration);
         program
     }
@@ -69,9 +63,7 @@ impl Plimsoll {
     pub fn before(servers: &[SocketAddr]) -> Self {
         let servers: Vec<String> = servers.iter().map(|address| format!("\"{address}\"")).collect();
         let to = servers.join(", ");
-        Self::start(&format!(
-            "workers = 1\n[[listen]]\nbind = \"127.0.0.1:0\"\nto = [{to}]\n"
-        ))
+        Self::start(&format!("workers = 1\n[[listen]]\nbind = \"127.0.0.1:0\"\nto = [{to}]\n"))
     }
 
     fn wait_until_ready(&self, configuration: &str) -> Vec<SocketAddr> {
@@ -81,20 +73,9 @@ impl Plimsoll {
         });
         let lines = self.stderr_lines();
         let trouble = || format!("with\n{configuration}\nit said\n{}", lines.join("\n"));
-        assert!(
-            ready == Some(true),
-            "plimsoll did not become ready: {}",
-            trouble()
-        );
-        let addresses = lines
-            .iter()
-            .filter_map(|line| line.strip_prefix("plimsoll: listening on "));
-        addresses
-            .map(|text| {
-                text.parse()
-                    .unwrap_or_else(|_| panic!("no address: {}", trouble()))
-            })
-            .collect()
+        assert!(ready == Some(true), "plimsoll did not become ready: {}", trouble());
+        let addresses = lines.iter().filter_map(|line| line.strip_prefix("plimsoll: listening on "));
+        addresses.map(|text| text.parse().unwrap_or_else(|_| panic!("no address: {}", trouble()))).collect()
     }
 
     /// The listeners' addresses, in the order of the configuration.
@@ -109,27 +90,18 @@ impl Plimsoll {
 
     /// The access log so far.
     pub fn log_lines(&self) -> Vec<serde_json::Value> {
-        self.stdout.look(|output| {
-            output
-                .lines
-                .iter()
-                .filter_map(|line| serde_json::from_str(line).ok())
-                .collect()
-        })
+        self.stdout
+            .look(|output| output.lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
 
     /// Waits for an access log line and returns it.
     pub fn wait_for_log(&self, wanted: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
         let parse = |line: &String| serde_json::from_str::<serde_json::Value>(line).ok();
-        let found = self
-            .stdout
-            .until(|output| output.lines.iter().filter_map(parse).find(|line| wanted(line)));
+        let found =
+            self.stdout.until(|output| output.lines.iter().filter_map(parse).find(|line| wanted(line)));
         found.unwrap_or_else(|| {
             let log = self.stdout.look(|output| output.lines.join("\n"));
-            panic!(
-                "no such log line in\n{log}\nstderr:\n{}",
-                self.stderr_lines().join("\n")
-            )
+            panic!("no such log line in\n{log}\nstderr:\n{}", self.stderr_lines().join("\n"))
         })
     }
 
@@ -157,11 +129,7 @@ impl Plimsoll {
     /// Waits for the end.
     pub fn wait(mut self) -> ExitStatus {
         let ended = self.stderr.until(|output| output.ended.then_some(()));
-        assert!(
-            ended.is_some(),
-            "plimsoll did not end; it said\n{}",
-            self.stderr_lines().join("\n")
-        );
+        assert!(ended.is_some(), "plimsoll did not end; it said\n{}", self.stderr_lines().join("\n"));
         self.child.wait().expect("it is our child")
     }
 }

@@ -46,7 +46,8 @@ pub fn behind_shell(script: &str) -> Command {
 pub fn fresh_path(name: &str) -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{number}-{name}", std::process::id()));
+    let path =
+        PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{number}-{name}", std::process::id()));
     let _ = std::fs::remove_file(&path);
     path
 }
@@ -55,12 +56,8 @@ pub fn fresh_path(name: &str) -> PathBuf {
 pub fn refuses(mut command: Command, configuration: &str) -> (Option<i32>, String) {
     let path = fresh_path("refused.toml");
     std::fs::write(&path, configuration).expect("the test's own directory can be written");
-    let output = command
-        .args(["run", "-c"])
-        .arg(&path)
-        .stdin(Stdio::null())
-        .output()
-        .expect("the program is built");
+    let output =
+        command.args(["run", "-c"]).arg(&path).stdin(Stdio::null()).output().expect("the program is built");
     let _ = std::fs::remove_file(&path);
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
@@ -264,7 +261,8 @@ fn spout(mut stream: TcpStream, size: usize, begun: &AtomicU64, sent: &AtomicU64
     }
     begun.fetch_add(1, Ordering::Relaxed);
     let mut left = size;
-    let mut result = stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n").as_bytes());
+    let mut result =
+        stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n").as_bytes());
     while result.is_ok() && left > 0 {
         match stream.write(&[b'x'; 16 * 1024][..left.min(16 * 1024)]) {
             Ok(count) => {
