@@ -5,7 +5,7 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -63,10 +63,10 @@ impl Downstream {
         worker: &Rc<Worker>,
         stream: Stream,
         listener: usize,
-        (peer, local): (IpAddr, SocketAddr),
+        peer: IpAddr,
         places: Places,
     ) -> Downstream {
-        let client = Client::new(peer, local, &worker.view().shared.config.trusted);
+        let client = Client::new(peer, &worker.view().shared.config.trusted);
         Downstream {
             stream,
             buffer: Buffer::default(),

@@ -14,8 +14,6 @@ use plimsoll_http::{Field, Head, Known, Version, emit, framing};
 pub(crate) struct Client {
     /// The other end of the connection.
     pub(crate) peer: IpAddr,
-    /// Where it connected to.
-    pub(crate) local: SocketAddr,
     /// The peer may speak for others.
     pub(crate) trusted: bool,
     /// The client itself: the peer, or whom a trusted peer names.
@@ -45,9 +43,9 @@ impl Spelled {
 }
 
 impl Client {
-    pub(crate) fn new(peer: IpAddr, local: SocketAddr, nets: &[IpNet]) -> Client {
+    pub(crate) fn new(peer: IpAddr, nets: &[IpNet]) -> Client {
         let peer = peer.to_canonical();
-        Client { peer, local, trusted: is_trusted(peer, nets), address: peer, spelled: Spelled::new(peer) }
+        Client { peer, trusted: is_trusted(peer, nets), address: peer, spelled: Spelled::new(peer) }
     }
 
     /// Takes the client's address from `X-Forwarded-For`: the last one that is not itself a trusted proxy.
@@ -79,7 +77,7 @@ fn parse_address(hop: &[u8]) -> Option<IpAddr> {
     address.map(|a| a.to_canonical())
 }
 
-/// Appends the head that goes to a server.
+/// Appends the head that goes to a server. `own_authority` stands in for a missing `Host`.
 pub(crate) fn request(
     out: &mut Vec<u8>,
     (head, buffer): (&Head, &[u8]),
@@ -87,11 +85,12 @@ pub(crate) fn request(
     client: &Client,
     http: &Http,
     upgrade: Option<&[u8]>,
+    own_authority: Option<SocketAddr>,
 ) {
     emit::request_line(out, head, buffer, &asked.target);
-    if asked.host.is_none() {
-        // HTTP/1.0 may come without; HTTP/1.1 may not go without.
-        emit::field(out, b"Host", client.local.to_string().as_bytes());
+    if let Some(authority) = own_authority {
+        // HTTP/1.0 may come without Host; HTTP/1.1 may not go without.
+        emit::field(out, b"Host", authority.to_string().as_bytes());
     }
     let drop_underscores = http.underscores == Underscores::Drop;
     emit::end_to_end(out, head, buffer, |field| keep_in_request(field, buffer, drop_underscores, asked));
@@ -246,10 +245,11 @@ mod tests {
         let mut head = Head::new(Kind::Request);
         assert_eq!(head.parse(text.as_bytes(), &LIMITS), Ok(true));
         let asked = framing::request(&head, text.as_bytes()).expect("valid");
-        let client = Client::new(peer.parse().expect("ip"), "127.0.0.1:80".parse().expect("address"), &nets);
+        let client = Client::new(peer.parse().expect("ip"), &nets);
         let client = client.named_by(&head, text.as_bytes(), &nets);
         let mut out = Vec::new();
-        request(&mut out, (&head, text.as_bytes()), &asked, &client, &PLAIN, None);
+        let own = asked.host.is_none().then(|| "127.0.0.1:80".parse().expect("address"));
+        request(&mut out, (&head, text.as_bytes()), &asked, &client, &PLAIN, None, own);
         (String::from_utf8(out).expect("text"), client.address)
     }
 

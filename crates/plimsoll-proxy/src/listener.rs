@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use plimsoll_traffic::{ClientSlot, Gate, GateSlot, PerClient};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -87,6 +87,7 @@ pub(crate) fn bind(
     drop(probe);
     let sockets = (0..workers).map(|_| {
         let socket = socket(bound, true)?;
+        socket.set_tcp_nodelay(true)?; // accepted connections inherit it
         socket.listen(BACKLOG)?;
         Ok(std::net::TcpListener::from(socket))
     });
@@ -164,7 +165,6 @@ async fn rest(worker: &Worker, limits: &DoorLimits, error: &io::Error) {
 }
 
 async fn admit(worker: &Rc<Worker>, limits: &DoorLimits, index: usize, stream: TcpStream, peer: SocketAddr) {
-    let Ok(local) = stream.local_addr() else { return }; // reset in the meantime
     let client = match &limits.per_client {
         None => None,
         Some(per_client) => match per_client.enter(peer.ip()) {
@@ -174,8 +174,7 @@ async fn admit(worker: &Rc<Worker>, limits: &DoorLimits, index: usize, stream: T
     };
     let gates = enter(worker, limits).await;
     limits.goes_on();
-    let _ = SockRef::from(&stream).set_tcp_nodelay(true); // fails only on a socket that is gone
     let places = Places { _gates: gates, _client: client };
-    let down = Downstream::new(worker, Stream::Tcp(stream), index, (peer.ip(), local), places);
+    let down = Downstream::new(worker, Stream::Tcp(stream), index, peer.ip(), places);
     tokio::task::spawn_local(downstream::serve(down, Rc::clone(worker)));
 }

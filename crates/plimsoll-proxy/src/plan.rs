@@ -91,7 +91,16 @@ pub(crate) fn plan(
     asked.upgrade = upgrade(&judged, bytes, route);
     let mut out = worker.take_text();
     let wanted = asked.upgrade.as_deref().map(str::as_bytes);
-    forward::request(&mut out, (head, bytes), &judged, &client, &view.shared.config.http, wanted);
+    let own_authority = if judged.host.is_none() { down.stream.local_address() } else { None };
+    forward::request(
+        &mut out,
+        (head, bytes),
+        &judged,
+        &client,
+        &view.shared.config.http,
+        wanted,
+        own_authority,
+    );
     let replay = asked.idempotent.then_some(view.shared.config.limits.replay);
     let body = take_body(&mut down.buffer, head.len(), judged.framing);
     record.received += body.len() as u64;
