@@ -245,7 +245,7 @@ impl Client {
             Ok(0) => self.ended = Some(End::Fin),
             Ok(count) => self.unread.extend_from_slice(&buffer[..count]),
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                self.ended = Some(End::Patience)
+                self.ended = Some(End::Patience);
             }
             Err(_) => self.ended = Some(End::Reset),
         }

@@ -102,7 +102,7 @@ enum Next {
     /// Nothing may come any more, because of this.
     Spent(&'static str),
     /// Closes as soon as something comes; `true` for a reset.
-    CloseOnNext(bool),
+    Refuse(bool),
     /// Has sent FIN behind a whole answer, and only looks at what still comes.
     Closed,
     /// Has ended it within an exchange; `true` for a reset.
@@ -136,7 +136,7 @@ impl Wire {
                     self.world.violation(format!("{} came over a connection after {why}", planned.name));
                     return self.refuse();
                 }
-                Next::CloseOnNext(by_reset) => {
+                Next::Refuse(by_reset) => {
                     self.world.note(&planned.name, |seen| seen.stale += 1);
                     if by_reset {
                         return self.reset();
@@ -273,7 +273,7 @@ impl Wire {
         }
         let mut bytes = self.bytes(planned, turn, answer);
         if let Some((thousandths, by_reset)) = answer.cut {
-            bytes.truncate(bytes.len() * thousandths / 1000);
+            bytes.truncate((bytes.len() * thousandths / 1000).max(1)); // without a byte it would be no answer
             write_pieces(&mut self.stream, &bytes, &mut self.dice);
             return Next::Ended(by_reset);
         }
@@ -284,7 +284,7 @@ impl Wire {
         }
         write_pieces(&mut self.stream, &bytes, &mut self.dice);
         match answer.then {
-            _ if answer.frame == Frame::UntilClose => {
+            _ if answer.frame == Frame::UntilClose && planned.method != "HEAD" => {
                 let _ = self.stream.shutdown(Shutdown::Write);
                 Next::Ended(false)
             }
@@ -293,7 +293,7 @@ impl Wire {
                 let _ = self.stream.shutdown(Shutdown::Write);
                 Next::Closed
             }
-            Then::ClosesOnNext(by_reset) => Next::CloseOnNext(by_reset),
+            Then::ClosesOnNext(by_reset) => Next::Refuse(by_reset),
             Then::Keep | Then::Surplus => Next::Serve,
         }
     }

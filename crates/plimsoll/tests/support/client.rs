@@ -170,7 +170,14 @@ impl Client {
         }
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         self.stream.set_read_timeout(Some(left)).expect("it is not zero");
-        match self.stream.read(&mut buffer) {
+        let read = loop {
+            match self.stream.read(&mut buffer) {
+                // A read with a timeout is not restarted when this thread is the one that is told of a child's end.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => break read,
+            }
+        };
+        match read {
             Ok(count) if count > 0 => {
                 self.unread.extend_from_slice(&buffer[..count]);
                 More::Bytes
