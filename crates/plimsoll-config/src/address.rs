@@ -24,11 +24,7 @@ pub(crate) struct Fault {
 
 impl Fault {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            help: None,
-        }
+        Self { code, message: message.into(), help: None }
     }
 
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
@@ -44,11 +40,8 @@ fn bad(message: impl Into<String>) -> Fault {
 /// Where to listen. `":8080"` is every address; port 0 is allowed.
 pub(crate) fn parse_bind(text: &str) -> Result<SocketAddr, Fault> {
     if text.starts_with("unix:") {
-        return Err(Fault::new(
-            Code::NotSupported,
-            "listening on a Unix socket is not supported yet",
-        )
-        .help("listen on a loopback address: \"127.0.0.1:8080\""));
+        return Err(Fault::new(Code::NotSupported, "listening on a Unix socket is not supported yet")
+            .help("listen on a loopback address: \"127.0.0.1:8080\""));
     }
     if let Some((scheme, rest)) = text.split_once("://") {
         return Err(bad(format!("`{scheme}://` does not belong in a bind address"))
@@ -92,10 +85,7 @@ pub(crate) fn parse_server(text: &str) -> Result<Address, Fault> {
         return Err(bad("a server cannot have port 0"));
     }
     match (host, parse_ip(host)) {
-        ("", _) => Ok(Address::Socket(SocketAddr::new(
-            IpAddr::V4(Ipv4Addr::LOCALHOST),
-            port,
-        ))),
+        ("", _) => Ok(Address::Socket(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))),
         (_, Some(ip)) if ip.is_unspecified() => {
             Err(bad(format!("`{host}` is no address to connect to"))
                 .help(format!("write \"127.0.0.1:{port}\"")))
@@ -134,26 +124,19 @@ fn parse_unix(path: &str) -> Result<Address, Fault> {
 /// Host (still with brackets) and port.
 fn split_port<'a>(text: &'a str, example: &str) -> Result<(&'a str, u16), Fault> {
     if text.parse::<Ipv6Addr>().is_ok() {
-        return Err(bad(format!(
-            "`{text}`: an IPv6 address stands in brackets before its port"
-        ))
-        .help(format!("write \"[{text}]:80\"")));
+        return Err(bad(format!("`{text}`: an IPv6 address stands in brackets before its port"))
+            .help(format!("write \"[{text}]:80\"")));
     }
     let cut = text.rfind(':').filter(|at| !text[*at..].contains(']'));
     let Some(cut) = cut else {
-        let help = if text.is_empty() {
-            format!("write \"{example}\"")
-        } else {
-            format!("write \"{text}:80\"")
-        };
+        let help =
+            if text.is_empty() { format!("write \"{example}\"") } else { format!("write \"{text}:80\"") };
         return Err(bad(format!("`{text}` has no port")).help(help));
     };
     let (host, port) = (&text[..cut], &text[cut + 1..]);
     if host.contains(':') && !host.starts_with('[') {
-        return Err(bad(format!(
-            "`{text}`: an IPv6 address stands in brackets before its port"
-        ))
-        .help(format!("write \"[{host}]:{port}\"")));
+        return Err(bad(format!("`{text}`: an IPv6 address stands in brackets before its port"))
+            .help(format!("write \"[{host}]:{port}\"")));
     }
     // `parse` alone would take "+80".
     let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
@@ -174,28 +157,21 @@ fn parse_ip(host: &str) -> Option<IpAddr> {
 /// A name that can be resolved, lower case. `localhost`, `db_1.internal`; no wildcard.
 pub(crate) fn host_name(host: &str) -> Result<String, Fault> {
     if !host.is_ascii() {
-        return Err(
-            Fault::new(Code::BadValue, format!("`{host}` has characters beyond ASCII"))
-                .help("write it in punycode: \"xn--…\""),
-        );
+        return Err(Fault::new(Code::BadValue, format!("`{host}` has characters beyond ASCII"))
+            .help("write it in punycode: \"xn--…\""));
     }
     let labels: Vec<&str> = host.split('.').collect();
     let sound = |label: &&str| {
         (1..=63).contains(&label.len())
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
     };
     if host.len() > 253 || !labels.iter().all(sound) {
         return Err(bad(format!("`{host}` is not a host name")));
     }
     // No top-level domain is a number, so this is an address that lacks a part or has a wrong one.
-    if labels
-        .last()
-        .is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()))
-    {
+    if labels.last().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit())) {
         return Err(
             bad(format!("`{host}` is not an IP address")).help("four numbers up to 255: \"10.0.0.1\"")
         );
@@ -213,13 +189,8 @@ pub(crate) fn parse_network(text: &str) -> Result<IpNet, Fault> {
     })?;
     let start = network.trunc();
     if start != network {
-        return Err(bad(format!(
-            "`{text}` is an address inside a network, not the network"
-        ))
-        .help(format!(
-            "write \"{start}\" for the network, or \"{}\" for the address",
-            network.addr()
-        )));
+        return Err(bad(format!("`{text}` is an address inside a network, not the network"))
+            .help(format!("write \"{start}\" for the network, or \"{}\" for the address", network.addr())));
     }
     Ok(network)
 }
@@ -238,60 +209,29 @@ mod tests {
 
     #[test]
     fn reads_every_form_of_a_server() {
-        assert_eq!(
-            server("10.0.0.1:3000"),
-            Address::Socket("10.0.0.1:3000".parse().unwrap())
-        );
-        assert_eq!(
-            server(":8000"),
-            Address::Socket("127.0.0.1:8000".parse().unwrap())
-        );
-        assert_eq!(
-            server("[::1]:3000"),
-            Address::Socket("[::1]:3000".parse().unwrap())
-        );
-        assert_eq!(
-            server("App.internal:3000"),
-            Address::Name("app.internal".to_owned(), 3000)
-        );
-        assert_eq!(
-            server("unix:/run/app.sock"),
-            Address::Unix("/run/app.sock".into())
-        );
+        assert_eq!(server("10.0.0.1:3000"), Address::Socket("10.0.0.1:3000".parse().unwrap()));
+        assert_eq!(server(":8000"), Address::Socket("127.0.0.1:8000".parse().unwrap()));
+        assert_eq!(server("[::1]:3000"), Address::Socket("[::1]:3000".parse().unwrap()));
+        assert_eq!(server("App.internal:3000"), Address::Name("app.internal".to_owned(), 3000));
+        assert_eq!(server("unix:/run/app.sock"), Address::Unix("/run/app.sock".into()));
     }
 
     #[test]
     fn says_how_to_write_a_server() {
-        assert_eq!(
-            help_for("http://10.0.0.1:3000/x"),
-            "write host:port: \"10.0.0.1:3000\""
-        );
+        assert_eq!(help_for("http://10.0.0.1:3000/x"), "write host:port: \"10.0.0.1:3000\"");
         assert_eq!(help_for("http://app"), "write host:port: \"app:80\"");
         assert_eq!(help_for("10.0.0.1"), "write \"10.0.0.1:80\"");
         assert_eq!(help_for("::1"), "write \"[::1]:80\"");
-        assert_eq!(
-            help_for("fe80::1:2:3:4:5:6:7:8:80"),
-            "write \"[fe80::1:2:3:4:5:6:7:8]:80\""
-        );
+        assert_eq!(help_for("fe80::1:2:3:4:5:6:7:8:80"), "write \"[fe80::1:2:3:4:5:6:7:8]:80\"");
         assert_eq!(help_for("10.0.0:80"), "four numbers up to 255: \"10.0.0.1\"");
         assert_eq!(help_for("0.0.0.0:80"), "write \"127.0.0.1:80\"");
     }
 
     #[test]
     fn refuses_what_is_no_server() {
-        for text in [
-            "",
-            ":",
-            ":0",
-            ":65536",
-            ":+80",
-            "a b:80",
-            "[::1]",
-            "-a:80",
-            "a..b:80",
-            "unix:app.sock",
-            "ü:80",
-        ] {
+        for text in
+            ["", ":", ":0", ":65536", ":+80", "a b:80", "[::1]", "-a:80", "a..b:80", "unix:app.sock", "ü:80"]
+        {
             assert!(parse_server(text).is_err(), "{text}");
         }
     }
@@ -304,31 +244,16 @@ mod tests {
 
     #[test]
     fn refuses_what_cannot_be_bound() {
-        for text in [
-            "",
-            "8080",
-            "*:80",
-            "localhost:80",
-            "http://:80",
-            "unix:/x",
-            "::1:80",
-            "[::1]",
-            ":80:80",
-        ] {
+        for text in ["", "8080", "*:80", "localhost:80", "http://:80", "unix:/x", "::1:80", "[::1]", ":80:80"]
+        {
             assert!(parse_bind(text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn a_network_has_no_bits_beyond_its_length() {
-        assert_eq!(
-            parse_network("127.0.0.1").unwrap(),
-            "127.0.0.1/32".parse().unwrap()
-        );
-        assert_eq!(
-            parse_network("10.0.0.0/8").unwrap(),
-            "10.0.0.0/8".parse().unwrap()
-        );
+        assert_eq!(parse_network("127.0.0.1").unwrap(), "127.0.0.1/32".parse().unwrap());
+        assert_eq!(parse_network("10.0.0.0/8").unwrap(), "10.0.0.0/8".parse().unwrap());
         let fault = parse_network("10.1.2.3/8").unwrap_err();
         assert_eq!(
             fault.help.unwrap(),

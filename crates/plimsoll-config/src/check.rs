@@ -26,19 +26,12 @@ struct Walker<'a> {
 
 impl Walker<'_> {
     fn table(&mut self, spec: &'static Table, entries: Vec<(RawKey, Raw)>, at: At) -> Fields {
-        let mut fields = Fields {
-            spec: Some(spec),
-            ..Fields::default()
-        };
+        let mut fields = Fields { spec: Some(spec), ..Fields::default() };
         for (key, raw) in entries {
             match spec.key(&key.name) {
                 Some(known) => {
                     let node = self.value(&known.kind, raw, known.name);
-                    fields.entries.push(Field {
-                        name: key.name,
-                        at: key.at,
-                        node,
-                    });
+                    fields.entries.push(Field { name: key.name, at: key.at, node });
                 }
                 None => {
                     let meant = meant_key(spec, &key.name);
@@ -59,8 +52,7 @@ impl Walker<'_> {
                 (Some(field), Some(other)) => {
                     let message = format!("`{}` has no meaning without `{other}`", key.name);
                     let help = format!("leave it out, or add `{other}`");
-                    self.report
-                        .error(Problem::new(Code::KeyConflict, field.at, message).help(help));
+                    self.report.error(Problem::new(Code::KeyConflict, field.at, message).help(help));
                 }
                 (Some(_), None) | (None, Some(_)) => {}
                 (None, None) if matches!(key.default, Default::Required) => {
@@ -70,11 +62,7 @@ impl Walker<'_> {
                 }
                 (None, None) => {
                     if let Some(node) = self.default(key, at) {
-                        fields.entries.push(Field {
-                            name: key.name.to_owned(),
-                            at,
-                            node,
-                        });
+                        fields.entries.push(Field { name: key.name.to_owned(), at, node });
                     }
                 }
             }
@@ -87,19 +75,12 @@ impl Walker<'_> {
             (Default::Filled, Kind::Table(spec)) => Value::Table(self.table(spec, Vec::new(), at)),
             (Default::Filled, _) => return None,
             (Default::Text(text), Kind::Short(..)) => {
-                let raw = Raw {
-                    at,
-                    value: RawValue::Text((*text).to_owned()),
-                };
+                let raw = Raw { at, value: RawValue::Text((*text).to_owned()) };
                 return Some(not_given(self.value(&key.kind, raw, key.name)));
             }
             (Default::Text(text), _) => Value::Text((*text).to_owned()),
             (Default::Texts(texts), _) => {
-                let text = |text: &&str| Node {
-                    at,
-                    given: false,
-                    value: Value::Text((*text).to_owned()),
-                };
+                let text = |text: &&str| Node { at, given: false, value: Value::Text((*text).to_owned()) };
                 Value::List(texts.iter().map(text).collect())
             }
             (Default::Number(number), _) => Value::Number(*number),
@@ -107,11 +88,7 @@ impl Walker<'_> {
             (Default::Size(bytes), _) => Value::Size(*bytes),
             (Default::Bool(flag), _) => Value::Bool(*flag),
         };
-        Some(Node {
-            at,
-            given: false,
-            value,
-        })
+        Some(Node { at, given: false, value })
     }
 
     fn value(&mut self, kind: &'static Kind, raw: Raw, name: &str) -> Node {
@@ -120,11 +97,7 @@ impl Walker<'_> {
             self.report.error(problem);
             Value::Wrong
         });
-        Node {
-            at,
-            given: true,
-            value,
-        }
+        Node { at, given: true, value }
     }
 
     fn typed(&mut self, kind: &'static Kind, raw: Raw, name: &str) -> Result<Value, Problem> {
@@ -180,17 +153,10 @@ impl Walker<'_> {
     /// A string that stands for a table; messages name the key that was written.
     fn shorthand(&mut self, short: &str, spec: &'static Table, raw: Raw, name: &str) -> Value {
         let at = raw.at;
-        let mut fields = Fields {
-            spec: Some(spec),
-            ..Fields::default()
-        };
+        let mut fields = Fields { spec: Some(spec), ..Fields::default() };
         if let Some(key) = spec.key(short) {
             let node = self.value(&key.kind, raw, name);
-            fields.entries.push(Field {
-                name: short.to_owned(),
-                at,
-                node,
-            });
+            fields.entries.push(Field { name: short.to_owned(), at, node });
         }
         self.complete(spec, &mut fields, at);
         Value::Table(fields)
@@ -203,16 +169,9 @@ impl Walker<'_> {
     fn map(&mut self, of: &'static Kind, entries: Vec<(RawKey, Raw)>) -> Fields {
         let field = |(key, raw): (RawKey, Raw)| {
             let node = self.value(of, raw, &key.name);
-            Field {
-                name: key.name,
-                at: key.at,
-                node,
-            }
+            Field { name: key.name, at: key.at, node }
         };
-        Fields {
-            entries: entries.into_iter().map(field).collect(),
-            ..Fields::default()
-        }
+        Fields { entries: entries.into_iter().map(field).collect(), ..Fields::default() }
     }
 }
 
@@ -281,11 +240,7 @@ impl Table {
 /// The key of ours that a foreign or misspelt one stands for.
 fn meant_key(spec: &'static Table, name: &str) -> Option<&'static str> {
     let folded = name.to_ascii_lowercase().replace('-', "_");
-    let elsewhere = spec
-        .elsewhere
-        .iter()
-        .find(|(theirs, _)| *theirs == folded)
-        .map(|(_, ours)| *ours);
+    let elsewhere = spec.elsewhere.iter().find(|(theirs, _)| *theirs == folded).map(|(_, ours)| *ours);
     elsewhere.or_else(|| closest(name, spec.keys.iter().map(|key| key.name)))
 }
 
@@ -305,29 +260,18 @@ fn unknown_key(spec: &'static Table, key: &RawKey, meant: Option<&str>) -> Probl
 }
 
 fn known_keys(spec: &Table) -> String {
-    spec.keys
-        .iter()
-        .map(|key| format!("`{}`", key.name))
-        .collect::<Vec<_>>()
-        .join(", ")
+    spec.keys.iter().map(|key| format!("`{}`", key.name)).collect::<Vec<_>>().join(", ")
 }
 
 fn belongs_in(name: &str) -> Option<String> {
-    let homes: Vec<_> = ALL
-        .iter()
-        .filter(|table| table.key(name).is_some())
-        .map(|table| table.place())
-        .collect();
+    let homes: Vec<_> =
+        ALL.iter().filter(|table| table.key(name).is_some()).map(|table| table.place()).collect();
     (!homes.is_empty()).then(|| format!("`{name}` belongs {}", homes.join(" or ")))
 }
 
 fn missing_key(spec: &Table, key: &Key, at: At) -> Problem {
     // The top level has no line of its own to show.
-    let code = if key.name == "listen" {
-        Code::NothingToDo
-    } else {
-        Code::MissingKey
-    };
+    let code = if key.name == "listen" { Code::NothingToDo } else { Code::MissingKey };
     if code == Code::NothingToDo {
         return Problem::new(code, at, "there is no listener")
             .help("add `[[listen]]` with `bind = \":8080\"`".to_owned());
@@ -350,11 +294,9 @@ fn type_help(kind: &Kind, value: &RawValue, name: &str) -> Option<String> {
             Some(parse_size(&number.to_string()).err()?.0)
         }
         (Kind::Time(..), RawValue::Float) => Some("use a smaller unit: \"1500ms\"".to_owned()),
-        (Kind::Number(..), RawValue::Text(text)) => text
-            .trim()
-            .parse::<u64>()
-            .ok()
-            .map(|number| format!("write {number} without quotes")),
+        (Kind::Number(..), RawValue::Text(text)) => {
+            text.trim().parse::<u64>().ok().map(|number| format!("write {number} without quotes"))
+        }
         (Kind::Bool, RawValue::Text(text)) if text == "true" || text == "false" => {
             Some(format!("write {text} without quotes"))
         }
@@ -365,9 +307,9 @@ fn type_help(kind: &Kind, value: &RawValue, name: &str) -> Option<String> {
             Some(format!("write `[[{name}]]`, with two brackets on each side"))
         }
         (Kind::List(..), RawValue::Text(text)) => Some(format!("write [\"{text}\"]")),
-        (Kind::Table(_), RawValue::List(_)) => Some(format!(
-            "there is only one `{name}`: write it with one bracket on each side"
-        )),
+        (Kind::Table(_), RawValue::List(_)) => {
+            Some(format!("there is only one `{name}`: write it with one bracket on each side"))
+        }
         (Kind::Map(..), RawValue::List(_)) => {
             Some(format!("write `[{name}.NAME]`, with one bracket on each side"))
         }
@@ -384,11 +326,7 @@ fn choose(choice: &Choice, text: String, at: At, name: &str) -> Result<String, P
         return Ok(text);
     }
     let folded = text.to_ascii_lowercase().replace('-', "_");
-    let elsewhere = choice
-        .elsewhere
-        .iter()
-        .find(|(theirs, _)| *theirs == folded)
-        .map(|(_, ours)| *ours);
+    let elsewhere = choice.elsewhere.iter().find(|(theirs, _)| *theirs == folded).map(|(_, ours)| *ours);
     let meant = elsewhere.unwrap_or(&text);
     if choice.later.contains(&meant) {
         let message = format!("`{name} = \"{meant}\"` is not supported yet");
@@ -406,30 +344,17 @@ fn choose(choice: &Choice, text: String, at: At, name: &str) -> Result<String, P
 }
 
 fn within(number: Option<i64>, min: u64, max: u64, at: At, name: &str) -> Result<u64, Problem> {
-    let inside = number
-        .and_then(|number| u64::try_from(number).ok())
-        .filter(|number| (min..=max).contains(number));
-    inside.ok_or_else(|| {
-        Problem::new(
-            Code::OutOfRange,
-            at,
-            format!("`{name}` must be from {min} to {max}"),
-        )
-    })
+    let inside =
+        number.and_then(|number| u64::try_from(number).ok()).filter(|number| (min..=max).contains(number));
+    inside.ok_or_else(|| Problem::new(Code::OutOfRange, at, format!("`{name}` must be from {min} to {max}")))
 }
 
 fn status(number: Option<i64>, known: &[u64], at: At, name: &str) -> Result<u64, Problem> {
-    let found = number
-        .and_then(|number| u64::try_from(number).ok())
-        .filter(|number| known.contains(number));
+    let found = number.and_then(|number| u64::try_from(number).ok()).filter(|number| known.contains(number));
     found.ok_or_else(|| {
         let known: Vec<_> = known.iter().map(u64::to_string).collect();
         let known: Vec<_> = known.iter().map(String::as_str).collect();
-        Problem::new(
-            Code::OutOfRange,
-            at,
-            format!("`{name}` must be {}", listed(&known)),
-        )
+        Problem::new(Code::OutOfRange, at, format!("`{name}` must be {}", listed(&known)))
     })
 }
 
@@ -443,11 +368,7 @@ fn bounded<T: PartialOrd + Copy>(
     if min <= value && value <= max {
         return Ok(value);
     }
-    let bound = if value < min {
-        ("at least", min)
-    } else {
-        ("at most", max)
-    };
+    let bound = if value < min { ("at least", min) } else { ("at most", max) };
     let message = format!("`{name}` must be {} {}", bound.0, format(bound.1));
     Err(Problem::new(Code::OutOfRange, at, message))
 }

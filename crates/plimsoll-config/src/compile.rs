@@ -18,11 +18,7 @@ use crate::suggest::closest;
 
 /// Makes the configuration. Only meaningful if nothing was reported.
 pub(crate) fn compile(root: &Fields, report: &mut Report) -> Config {
-    let mut compiler = Compiler {
-        report,
-        backends: Vec::new(),
-        names: Vec::new(),
-    };
+    let mut compiler = Compiler { report, backends: Vec::new(), names: Vec::new() };
     compiler.backends(root);
     let routes = compiler.routes(root);
     let listeners = compiler.listeners(root);
@@ -85,11 +81,8 @@ impl Compiler<'_> {
     }
 
     fn unknown_backend(&mut self, written: Written<'_>) {
-        let problem = Problem::new(
-            Code::UnknownBackend,
-            written.at,
-            format!("there is no backend `{}`", written.text),
-        );
+        let problem =
+            Problem::new(Code::UnknownBackend, written.at, format!("there is no backend `{}`", written.text));
         let meant =
             closest(written.text, self.names.iter().map(|name| name.text.as_str())).map(str::to_owned);
         let help = match &meant {
@@ -97,20 +90,12 @@ impl Compiler<'_> {
             None if self.names.is_empty() => format!("add `[backend.{}]` with its `servers`", written.text),
             None => format!(
                 "there are {}",
-                self.names
-                    .iter()
-                    .map(|name| format!("`{}`", name.text))
-                    .collect::<Vec<_>>()
-                    .join(", ")
+                self.names.iter().map(|name| format!("`{}`", name.text)).collect::<Vec<_>>().join(", ")
             ),
         };
         self.report.error(problem.help(help));
         // Its only user may be the misspelt one.
-        for name in self
-            .names
-            .iter_mut()
-            .filter(|name| Some(&name.text) == meant.as_ref())
-        {
+        for name in self.names.iter_mut().filter(|name| Some(&name.text) == meant.as_ref()) {
             name.used = true;
         }
     }
@@ -119,10 +104,10 @@ impl Compiler<'_> {
         for name in self.names.iter().filter(|name| !name.used) {
             let message = format!("nothing sends to the backend `{}`", name.text);
             let problem = Problem::new(Code::UnusedBackend, name.at, message);
-            self.report.error(problem.help(format!(
-                "name it in a route or listener, `to = \"{}\"`, or remove it",
-                name.text
-            )));
+            self.report.error(
+                problem
+                    .help(format!("name it in a route or listener, `to = \"{}\"`, or remove it", name.text)),
+            );
         }
     }
 
@@ -139,10 +124,7 @@ impl Compiler<'_> {
 
     /// Reads each string of a list.
     fn read_all<T>(&mut self, items: &[Node], parse: fn(&str) -> Result<T, Fault>) -> Vec<T> {
-        items
-            .iter()
-            .filter_map(|item| self.read(item.text(), parse))
-            .collect()
+        items.iter().filter_map(|item| self.read(item.text(), parse)).collect()
     }
 }
 

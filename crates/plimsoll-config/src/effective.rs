@@ -15,10 +15,7 @@ const COMMENT_COLUMN: usize = 40;
 
 /// The whole text.
 pub(crate) fn effective(root: &Fields, sources: &[Source]) -> String {
-    let mut printer = Printer {
-        sources,
-        text: String::new(),
-    };
+    let mut printer = Printer { sources, text: String::new() };
     printer.fields("", root);
     printer.text
 }
@@ -96,11 +93,7 @@ impl Printer<'_> {
         }
         let (line, _) = source.line_and_column(node.at.start);
         // A path may hold anything, a comment may not.
-        let path: String = source
-            .path
-            .chars()
-            .map(|c| if c.is_control() { '?' } else { c })
-            .collect();
+        let path: String = source.path.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
         format!("{path}:{line}")
     }
 }
@@ -153,18 +146,11 @@ fn plain(value: &Value) -> String {
 
 fn join(path: &str, name: &str) -> String {
     let name = quoted_key(name);
-    if path.is_empty() {
-        name
-    } else {
-        format!("{path}.{name}")
-    }
+    if path.is_empty() { name } else { format!("{path}.{name}") }
 }
 
 fn quoted_key(name: &str) -> String {
-    let bare = !name.is_empty()
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    let bare = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     if bare { name.to_owned() } else { quoted(name) }
 }
 

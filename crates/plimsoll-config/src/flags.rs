@@ -20,11 +20,7 @@ pub fn from_flags(listen: &[String], to: &[String]) -> Result<Loaded, Problems> 
     let binds = line.flag("--listen", listen);
     let servers = line.flag("--to", to);
     let mut report = Report::default();
-    let end = At {
-        file: 0,
-        start: line.text.len(),
-        end: line.text.len(),
-    };
+    let end = At { file: 0, start: line.text.len(), end: line.text.len() };
     if binds.is_empty() {
         let problem = Problem::new(Code::NothingToDo, end, "there is no `--listen`");
         report.error(problem.help("add --listen :8080".to_owned()));
@@ -33,14 +29,9 @@ pub fn from_flags(listen: &[String], to: &[String]) -> Result<Loaded, Problems> 
         let problem = Problem::new(Code::NothingToDo, end, "there is no `--to`");
         report.error(problem.help("add --to :8000,:8001".to_owned()));
     }
-    let sources = [Source {
-        path: COMMAND_LINE.to_owned(),
-        text: line.text,
-    }];
+    let sources = [Source { path: COMMAND_LINE.to_owned(), text: line.text }];
     if binds.is_empty() || servers.is_empty() {
-        return Err(report
-            .finish(&sources)
-            .expect_err("a flag that is not there was reported"));
+        return Err(report.finish(&sources).expect_err("a flag that is not there was reported"));
     }
     finish(tree(binds, servers), &sources, report)
 }
@@ -62,15 +53,8 @@ impl Line {
                 self.text.push_str(comma);
                 let start = self.text.len();
                 self.text.push_str(part);
-                let at = At {
-                    file: 0,
-                    start,
-                    end: self.text.len(),
-                };
-                parts.push(Raw {
-                    at,
-                    value: RawValue::Text(part.trim().to_owned()),
-                });
+                let at = At { file: 0, start, end: self.text.len() };
+                parts.push(Raw { at, value: RawValue::Text(part.trim().to_owned()) });
             }
         }
         parts
@@ -80,14 +64,8 @@ impl Line {
 /// One listener keeps its servers to itself; several share a backend, so that their requests are counted together.
 fn tree(binds: Vec<Raw>, servers: Vec<Raw>) -> Vec<(RawKey, Raw)> {
     let at = servers[0].at;
-    let servers = Raw {
-        at,
-        value: RawValue::List(servers),
-    };
-    let text = |text: &str| Raw {
-        at,
-        value: RawValue::Text(text.to_owned()),
-    };
+    let servers = Raw { at, value: RawValue::List(servers) };
+    let text = |text: &str| Raw { at, value: RawValue::Text(text.to_owned()) };
     let (to, backends) = if binds.len() == 1 {
         (servers, None)
     } else {
@@ -99,29 +77,17 @@ fn tree(binds: Vec<Raw>, servers: Vec<Raw>) -> Vec<(RawKey, Raw)> {
         table(at, vec![(key("bind", at), bind), (key("to", at), to.clone())])
     };
     let listeners = binds.into_iter().map(listener).collect();
-    let mut entries = vec![(
-        key("listen", at),
-        Raw {
-            at,
-            value: RawValue::List(listeners),
-        },
-    )];
+    let mut entries = vec![(key("listen", at), Raw { at, value: RawValue::List(listeners) })];
     entries.extend(backends.map(|backends| (key("backend", at), backends)));
     entries
 }
 
 fn key(name: &str, at: At) -> RawKey {
-    RawKey {
-        name: name.to_owned(),
-        at,
-    }
+    RawKey { name: name.to_owned(), at }
 }
 
 fn table(at: At, entries: Vec<(RawKey, Raw)>) -> Raw {
-    Raw {
-        at,
-        value: RawValue::Table(entries),
-    }
+    Raw { at, value: RawValue::Table(entries) }
 }
 
 #[cfg(test)]
@@ -137,11 +103,7 @@ mod tests {
     fn one_listener_has_its_own_backend() {
         let config = flags(&[":8080"], &[":8000,:8001", ":8002"]).unwrap().config;
         assert_eq!(config.backends[0].name, "listen :8080");
-        let names: Vec<_> = config.backends[0]
-            .servers
-            .iter()
-            .map(|server| server.name.as_str())
-            .collect();
+        let names: Vec<_> = config.backends[0].servers.iter().map(|server| server.name.as_str()).collect();
         assert_eq!(names, [":8000", ":8001", ":8002"]);
         assert_eq!(config.listeners[0].fallback, Some(0));
     }
@@ -151,11 +113,7 @@ mod tests {
         let config = flags(&[":8080,:8081"], &[":8000"]).unwrap().config;
         assert_eq!(config.backends.len(), 1);
         assert_eq!(
-            config
-                .listeners
-                .iter()
-                .map(|listener| listener.fallback)
-                .collect::<Vec<_>>(),
+            config.listeners.iter().map(|listener| listener.fallback).collect::<Vec<_>>(),
             [Some(0); 2]
         );
     }
@@ -163,11 +121,7 @@ mod tests {
     #[test]
     fn a_problem_points_into_the_command_line() {
         let problems = flags(&[":8080"], &[":8000,http://a"]).unwrap_err();
-        let place = problems
-            .iter()
-            .map(|problem| problems.place(problem))
-            .next()
-            .unwrap();
+        let place = problems.iter().map(|problem| problems.place(problem)).next().unwrap();
         assert_eq!(place, ("command line", 1, 27));
     }
 

@@ -61,9 +61,7 @@ fn resolve(reference: &str, env: Lookup<'_>) -> Result<String, Fault> {
 
 fn is_name(name: &str) -> bool {
     let mut bytes = name.bytes();
-    bytes
-        .next()
-        .is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
+    bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
@@ -87,25 +85,19 @@ impl Fault {
             }
             Self::Open => Problem::new(Code::BadReference, at, "`${` without a closing `}`")
                 .help("write `$${` for the characters themselves".to_owned()),
-            Self::BadName(name) => Problem::new(
-                Code::BadReference,
-                at,
-                format!("`{name}` is not a variable's name"),
-            )
-            .help(
-                "write \"${NAME}\" or \"${NAME:-default}\"; `$${` for the characters themselves".to_owned(),
-            ),
+            Self::BadName(name) => {
+                Problem::new(Code::BadReference, at, format!("`{name}` is not a variable's name")).help(
+                    "write \"${NAME}\" or \"${NAME:-default}\"; `$${` for the characters themselves"
+                        .to_owned(),
+                )
+            }
         }
     }
 }
 
 fn within(at: At, written: &str, part: &str) -> At {
     match written.find(part) {
-        Some(offset) => At {
-            start: at.start + offset,
-            end: at.start + offset + part.len(),
-            ..at
-        },
+        Some(offset) => At { start: at.start + offset, end: at.start + offset + part.len(), ..at },
         None => at,
     }
 }

@@ -55,9 +55,7 @@ pub fn includes(main: &Source) -> Result<Vec<String>, Problems> {
     let mut report = Report::default();
     match source::parse(0, main, &|_| Some(String::new()), &mut report) {
         Some(entries) => Ok(merge::patterns(main, &entries, &mut Report::default())),
-        None => Err(report
-            .finish(std::slice::from_ref(main))
-            .expect_err("what is not TOML was reported")),
+        None => Err(report.finish(std::slice::from_ref(main)).expect_err("what is not TOML was reported")),
     }
 }
 
@@ -68,13 +66,7 @@ pub fn includes(main: &Source) -> Result<Vec<String>, Problems> {
 pub fn load(sources: &[Source], env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
     if sources.is_empty() {
         // Problems need a text to point into.
-        return load(
-            &[Source {
-                path: "no file".to_owned(),
-                text: String::new(),
-            }],
-            env,
-        );
+        return load(&[Source { path: "no file".to_owned(), text: String::new() }], env);
     }
     let mut report = Report::default();
     let mut parsed = Vec::with_capacity(sources.len());
@@ -82,10 +74,7 @@ pub fn load(sources: &[Source], env: &dyn Fn(&str) -> Option<String>) -> Result<
         parsed.push(source::parse(file, source, env, &mut report));
     }
     let Some(parsed) = parsed.into_iter().collect::<Option<Vec<_>>>() else {
-        return Err(report
-            .only_syntax()
-            .finish(sources)
-            .expect_err("what is not TOML was reported"));
+        return Err(report.only_syntax().finish(sources).expect_err("what is not TOML was reported"));
     };
     if let (Some(main), Some(entries)) = (sources.first(), parsed.first()) {
         merge::patterns(main, entries, &mut report);
@@ -96,19 +85,11 @@ pub fn load(sources: &[Source], env: &dyn Fn(&str) -> Option<String>) -> Result<
 
 /// Checks and compiles a whole tree.
 fn finish(entries: Vec<(RawKey, Raw)>, sources: &[Source], mut report: Report) -> Result<Loaded, Problems> {
-    let start = At {
-        file: 0,
-        start: 0,
-        end: 0,
-    };
+    let start = At { file: 0, start: 0, end: 0 };
     let root = check::check(&vocabulary::ROOT, entries, start, &mut report);
     let config = compile::compile(&root, &mut report);
     let warnings = report.finish(sources)?;
-    Ok(Loaded {
-        config,
-        effective: effective::effective(&root, sources),
-        warnings,
-    })
+    Ok(Loaded { config, effective: effective::effective(&root, sources), warnings })
 }
 
 #[cfg(test)]
@@ -123,15 +104,9 @@ mod tests {
 
     #[test]
     fn what_is_not_toml_has_no_patterns() {
-        let source = |text: &str| Source {
-            path: "x.toml".to_owned(),
-            text: text.to_owned(),
-        };
+        let source = |text: &str| Source { path: "x.toml".to_owned(), text: text.to_owned() };
         assert!(includes(&source("include = [")).is_err());
-        assert_eq!(
-            includes(&source("include = [\"a\"]\nnonsense = 1")).unwrap(),
-            ["a"]
-        );
+        assert_eq!(includes(&source("include = [\"a\"]\nnonsense = 1")).unwrap(), ["a"]);
         assert!(includes(&source("workers = 0")).unwrap().is_empty());
     }
 }

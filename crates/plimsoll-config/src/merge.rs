@@ -50,13 +50,9 @@ fn add_backends(all: &mut Entries, more: Entries, report: &mut Report) {
     for (key, raw) in more {
         match all.iter().find(|(other, _)| other.name == key.name) {
             Some((first, _)) => report.error(
-                Problem::new(
-                    Code::Duplicate,
-                    key.at,
-                    format!("the backend `{}` stands twice", key.name),
-                )
-                .also(first.at, "first here")
-                .help("rename one of them, or list all servers in one".to_owned()),
+                Problem::new(Code::Duplicate, key.at, format!("the backend `{}` stands twice", key.name))
+                    .also(first.at, "first here")
+                    .help("rename one of them, or list all servers in one".to_owned()),
             ),
             None => all.push((key, raw)),
         }
@@ -77,12 +73,8 @@ pub(crate) fn patterns(main: &Source, entries: &Entries, report: &mut Report) ->
         let written = main.text.get(item.at.start..item.at.end).unwrap_or_default();
         match &item.value {
             RawValue::Text(_) if written.contains("${") => report.error(
-                Problem::new(
-                    Code::BadReference,
-                    item.at,
-                    "`include` is read before variables are",
-                )
-                .help("write the path itself".to_owned()),
+                Problem::new(Code::BadReference, item.at, "`include` is read before variables are")
+                    .help("write the path itself".to_owned()),
             ),
             RawValue::Text(text) if text.is_empty() => {
                 report.error(Problem::new(Code::BadValue, item.at, "an empty pattern"));

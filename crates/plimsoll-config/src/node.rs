@@ -115,8 +115,7 @@ impl Fields {
 
     /// A number whose bounds in the vocabulary fit 32 bits.
     pub(crate) fn count(&self, name: &str) -> Option<u32> {
-        self.number(name)
-            .map(|number| u32::try_from(number).unwrap_or(u32::MAX))
+        self.number(name).map(|number| u32::try_from(number).unwrap_or(u32::MAX))
     }
 
     pub(crate) fn time(&self, name: &str) -> Option<Duration> {
@@ -127,8 +126,7 @@ impl Fields {
     }
 
     pub(crate) fn flag(&self, name: &str) -> bool {
-        self.node(name)
-            .is_some_and(|node| matches!(node.value, Value::Bool(true)))
+        self.node(name).is_some_and(|node| matches!(node.value, Value::Bool(true)))
     }
 
     pub(crate) fn items(&self, name: &str) -> &[Node] {

@@ -48,10 +48,7 @@ pub(crate) fn parse_host(text: &str) -> Result<HostMatch, Fault> {
 }
 
 fn host_condition(text: &str) -> Result<String, Fault> {
-    host_name(text).map_err(|fault| Fault {
-        code: Code::BadValue,
-        ..fault
-    })
+    host_name(text).map_err(|fault| Fault { code: Code::BadValue, ..fault })
 }
 
 /// `/exact`, `/prefix/*` or `/*`.
@@ -78,24 +75,16 @@ pub(crate) fn parse_path(text: &str) -> Result<PathMatch, Fault> {
     if path.contains('*') {
         let cut = path.find('*').unwrap_or_default();
         let folder = path[..cut].trim_end_matches('/');
-        return Err(
-            bad(format!("`{text}`: a `*` stands only alone, as the last segment"))
-                .help(format!("write \"{folder}/*\" for everything below")),
-        );
+        return Err(bad(format!("`{text}`: a `*` stands only alone, as the last segment"))
+            .help(format!("write \"{folder}/*\" for everything below")));
     }
     if path.split('/').any(|segment| segment == "." || segment == "..") {
         return Err(bad("a path condition has no `.` and `..` segments"));
     }
-    Ok(if prefix {
-        PathMatch::Prefix(path.to_owned())
-    } else {
-        PathMatch::Exact(path.to_owned())
-    })
+    Ok(if prefix { PathMatch::Prefix(path.to_owned()) } else { PathMatch::Exact(path.to_owned()) })
 }
 
-const METHODS: [&str; 9] = [
-    "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "REPORT",
-];
+const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "REPORT"];
 
 /// A method as clients send it.
 pub(crate) fn parse_method(text: &str) -> Result<String, Fault> {
@@ -103,16 +92,12 @@ pub(crate) fn parse_method(text: &str) -> Result<String, Fault> {
         return Err(bad(format!("`{text}` is not a method")));
     }
     if text == "CONNECT" || text == "TRACE" {
-        return Err(bad(format!(
-            "`{text}` is always refused, so no route can match it"
-        )));
+        return Err(bad(format!("`{text}` is always refused, so no route can match it")));
     }
     let upper = text.to_ascii_uppercase();
     if METHODS.contains(&upper.as_str()) && upper != text {
-        return Err(
-            bad(format!("methods are case-sensitive, and `{text}` is never sent"))
-                .help(format!("did you mean `{upper}`?")),
-        );
+        return Err(bad(format!("methods are case-sensitive, and `{text}` is never sent"))
+            .help(format!("did you mean `{upper}`?")));
     }
     Ok(text.to_owned())
 }
@@ -128,27 +113,20 @@ pub(crate) fn parse_header(name: &str, value: &str) -> Result<HeaderMatch, Fault
         ));
     }
     let value = (value != "*").then(|| value.to_owned());
-    Ok(HeaderMatch {
-        name: name.to_ascii_lowercase(),
-        value,
-    })
+    Ok(HeaderMatch { name: name.to_ascii_lowercase(), value })
 }
 
 /// A value that can be sent in a field: visible, not empty, no white space at its ends.
 pub(crate) fn is_field_value(value: &str) -> bool {
     !value.is_empty()
         && value.trim() == value
-        && value
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() || byte == b' ' || byte == b'\t')
+        && value.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ' || byte == b'\t')
 }
 
 /// RFC 9110, 5.6.2.
 pub(crate) fn is_token(text: &str) -> bool {
     !text.is_empty()
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 const PLACEHOLDERS: [&str; 3] = ["host", "path", "query"];
@@ -161,9 +139,7 @@ pub(crate) fn parse_location(text: &str) -> Result<String, Fault> {
         );
     }
     check_placeholders(text)?;
-    let rest = ["https://", "http://"]
-        .iter()
-        .find_map(|scheme| text.strip_prefix(scheme));
+    let rest = ["https://", "http://"].iter().find_map(|scheme| text.strip_prefix(scheme));
     let sound = match rest {
         Some(rest) => is_authority(authority(rest)),
         // "//…" and "/{path}" would let the client's own path name another host.
@@ -178,19 +154,14 @@ pub(crate) fn parse_location(text: &str) -> Result<String, Fault> {
 
 /// What stands before the path; a `{path}` begins with a slash and a `{query}` with a question mark.
 fn authority(rest: &str) -> &str {
-    let ends = ["/", "?", "#", "\\", "{path}", "{query}"]
-        .iter()
-        .filter_map(|end| rest.find(end));
+    let ends = ["/", "?", "#", "\\", "{path}", "{query}"].iter().filter_map(|end| rest.find(end));
     &rest[..ends.min().unwrap_or(rest.len())]
 }
 
 /// `{host}` must be the whole host, or a client's `Host` could become part of another name.
 fn is_authority(text: &str) -> bool {
     if let Some(tail) = text.strip_prefix("{host}") {
-        return tail.is_empty()
-            || tail
-                .strip_prefix(':')
-                .is_some_and(|port| port.parse::<u16>().is_ok());
+        return tail.is_empty() || tail.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
     }
     text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[') && !text.contains(['{', '@'])
 }
@@ -251,26 +222,15 @@ mod tests {
 
     #[test]
     fn hosts_are_lower_case() {
-        assert_eq!(
-            parse_host("API.Example.com").unwrap(),
-            HostMatch::Exact("api.example.com".to_owned())
-        );
-        assert_eq!(
-            parse_host("*.Example.com").unwrap(),
-            HostMatch::Wildcard("example.com".to_owned())
-        );
-        assert_eq!(
-            parse_host("10.0.0.1").unwrap(),
-            HostMatch::Exact("10.0.0.1".to_owned())
-        );
+        assert_eq!(parse_host("API.Example.com").unwrap(), HostMatch::Exact("api.example.com".to_owned()));
+        assert_eq!(parse_host("*.Example.com").unwrap(), HostMatch::Wildcard("example.com".to_owned()));
+        assert_eq!(parse_host("10.0.0.1").unwrap(), HostMatch::Exact("10.0.0.1".to_owned()));
         assert_eq!(parse_host("[::1]").unwrap(), HostMatch::Exact("[::1]".to_owned()));
     }
 
     #[test]
     fn refuses_what_is_no_host() {
-        for text in [
-            "", "*", "a.*.b", "*a.b", "a:80", "http://a", "a/b", "a.", "ü.de", "a b", "*.",
-        ] {
+        for text in ["", "*", "a.*.b", "*a.b", "a:80", "http://a", "a/b", "a.", "ü.de", "a b", "*."] {
             assert!(parse_host(text).is_err(), "{text}");
         }
     }
@@ -279,18 +239,13 @@ mod tests {
     fn a_star_alone_at_the_end_makes_a_prefix() {
         assert_eq!(parse_path("/v1/*").unwrap(), PathMatch::Prefix("/v1".to_owned()));
         assert_eq!(parse_path("/*").unwrap(), PathMatch::Prefix(String::new()));
-        assert_eq!(
-            parse_path("/v1/users").unwrap(),
-            PathMatch::Exact("/v1/users".to_owned())
-        );
+        assert_eq!(parse_path("/v1/users").unwrap(), PathMatch::Exact("/v1/users".to_owned()));
         assert_eq!(parse_path("/").unwrap(), PathMatch::Exact("/".to_owned()));
     }
 
     #[test]
     fn refuses_what_is_no_path() {
-        for text in [
-            "", "v1", "/v1*", "/*/x", "/a*/*", "/a?b", "/a#b", "/a b", "/ä", "/a/../b", "/./*",
-        ] {
+        for text in ["", "v1", "/v1*", "/*/x", "/a*/*", "/a?b", "/a#b", "/a b", "/ä", "/a/../b", "/./*"] {
             assert!(parse_path(text).is_err(), "{text}");
         }
     }
@@ -298,10 +253,7 @@ mod tests {
     #[test]
     fn methods_are_taken_as_they_are_sent() {
         assert_eq!(parse_method("PURGE").unwrap(), "PURGE");
-        assert_eq!(
-            parse_method("get").unwrap_err().help.unwrap(),
-            "did you mean `GET`?"
-        );
+        assert_eq!(parse_method("get").unwrap_err().help.unwrap(), "did you mean `GET`?");
         for text in ["", "GET POST", "TRACE", "CONNECT"] {
             assert!(parse_method(text).is_err(), "{text}");
         }
@@ -309,32 +261,15 @@ mod tests {
 
     #[test]
     fn a_star_asks_only_that_a_header_is_there() {
-        assert_eq!(
-            parse_header("X-A", "*").unwrap(),
-            HeaderMatch {
-                name: "x-a".to_owned(),
-                value: None
-            }
-        );
-        for (name, value) in [
-            ("", "x"),
-            ("a b", "x"),
-            ("a", ""),
-            ("a", " x"),
-            ("a", "x\r\ny: z"),
-        ] {
+        assert_eq!(parse_header("X-A", "*").unwrap(), HeaderMatch { name: "x-a".to_owned(), value: None });
+        for (name, value) in [("", "x"), ("a b", "x"), ("a", ""), ("a", " x"), ("a", "x\r\ny: z")] {
             assert!(parse_header(name, value).is_err(), "{name}: {value}");
         }
     }
 
     #[test]
     fn a_location_never_lets_the_client_name_another_host() {
-        for text in [
-            "https://{host}{path}{query}",
-            "/new",
-            "https://example.com/{path}",
-            "http://[::1]/",
-        ] {
+        for text in ["https://{host}{path}{query}", "/new", "https://example.com/{path}", "http://[::1]/"] {
             assert!(parse_location(text).is_ok(), "{text}");
         }
         for text in [
@@ -360,18 +295,9 @@ mod tests {
     #[test]
     fn reads_every_hash_key() {
         assert_eq!(parse_hash_key("client_ip").unwrap(), HashKey::ClientIp);
-        assert_eq!(
-            parse_hash_key("header:X-User").unwrap(),
-            HashKey::Header("x-user".to_owned())
-        );
-        assert_eq!(
-            parse_hash_key("cookie:session").unwrap(),
-            HashKey::Cookie("session".to_owned())
-        );
-        assert_eq!(
-            parse_hash_key("query:user").unwrap(),
-            HashKey::Query("user".to_owned())
-        );
+        assert_eq!(parse_hash_key("header:X-User").unwrap(), HashKey::Header("x-user".to_owned()));
+        assert_eq!(parse_hash_key("cookie:session").unwrap(), HashKey::Cookie("session".to_owned()));
+        assert_eq!(parse_hash_key("query:user").unwrap(), HashKey::Query("user".to_owned()));
         for text in ["", "header", "header:", "cookie:a b", "ip", "path:x", "query:"] {
             assert!(parse_hash_key(text).is_err(), "{text}");
         }

@@ -97,13 +97,7 @@ pub struct Problem {
 
 impl Problem {
     pub(crate) fn new(code: Code, at: At, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            at,
-            message: harmless(&message.into()),
-            help: None,
-            related: Vec::new(),
-        }
+        Self { code, at, message: harmless(&message.into()), help: None, related: Vec::new() }
     }
 
     /// What to do about it; `None` adds nothing.
@@ -166,8 +160,7 @@ impl Report {
 
     /// Drops all but what is wrong with the TOML itself.
     pub(crate) fn only_syntax(mut self) -> Self {
-        self.errors
-            .retain(|problem| matches!(problem.code, Code::Syntax | Code::DuplicateKey));
+        self.errors.retain(|problem| matches!(problem.code, Code::Syntax | Code::DuplicateKey));
         self
     }
 
@@ -201,11 +194,7 @@ pub struct Problems {
 impl Problems {
     fn new(mut list: Vec<Problem>, sources: Arc<[Source]>, severity: Severity) -> Self {
         list.sort_by_key(|problem| (problem.at.file, problem.at.start));
-        Self {
-            list,
-            sources,
-            severity,
-        }
+        Self { list, sources, severity }
     }
 
     /// How many there are.

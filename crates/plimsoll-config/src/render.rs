@@ -17,12 +17,7 @@ const WIDTH: usize = 200;
 impl Problems {
     /// Every problem for people, an empty line between two; ends with a line end unless there is none.
     pub fn render(&self, color: bool) -> String {
-        let renderer = if color {
-            Renderer::styled()
-        } else {
-            Renderer::plain()
-        }
-        .term_width(WIDTH);
+        let renderer = if color { Renderer::styled() } else { Renderer::plain() }.term_width(WIDTH);
         let mut text = String::new();
         for (index, problem) in self.iter().enumerate() {
             let gap = if index == 0 { "" } else { "\n" };
@@ -36,9 +31,7 @@ impl Problems {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
-        let title = level
-            .primary_title(problem.message.as_str())
-            .id(problem.code.as_str());
+        let title = level.primary_title(problem.message.as_str()).id(problem.code.as_str());
         let mut group = title.element(self.snippet(problem.at, AnnotationKind::Primary, None));
         for (at, label) in &problem.related {
             group = group.element(self.snippet(*at, AnnotationKind::Context, Some(label)));
@@ -62,10 +55,7 @@ impl Problems {
         let from = (at.start - start).min(text.len());
         let to = (at.end.max(at.start) - start).min(text.len()).max(from);
         let annotation = kind.span(from..to).label(label);
-        Snippet::source(text)
-            .line_start(line)
-            .path(source.path.as_str())
-            .annotation(annotation)
+        Snippet::source(text).line_start(line).path(source.path.as_str()).annotation(annotation)
     }
 
     /// An array with one object a problem: `file`, `line`, `column`, `message`, `help` (or null), `code`, and `related`
@@ -76,11 +66,8 @@ impl Problems {
 
     fn problem_json(&self, problem: &Problem) -> Value {
         let (file, line, column) = self.locate(problem.at);
-        let related: Vec<Value> = problem
-            .related
-            .iter()
-            .map(|(at, label)| self.place_json(*at, label))
-            .collect();
+        let related: Vec<Value> =
+            problem.related.iter().map(|(at, label)| self.place_json(*at, label)).collect();
         json!({
             "file": file,
             "line": line,

@@ -16,29 +16,18 @@ pub fn schema() -> Value {
     }
     definitions.insert(
         "time".to_owned(),
-        unit(
-            "^([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$",
-            "A time: \"250ms\", \"2s\", \"1m30s\", \"1h\".",
-        ),
+        unit("^([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$", "A time: \"250ms\", \"2s\", \"1m30s\", \"1h\"."),
     );
     definitions.insert(
         "size".to_owned(),
-        unit(
-            "^[0-9]+(B|KB|KiB|MB|MiB|GB|GiB)$",
-            "A size: \"512B\", \"64KiB\", \"10MiB\", \"1MB\".",
-        ),
+        unit("^[0-9]+(B|KB|KiB|MB|MiB|GB|GiB)$", "A size: \"512B\", \"64KiB\", \"10MiB\", \"1MB\"."),
     );
     definitions.insert(
         "reference".to_owned(),
         json!({ "type": "string", "pattern": REFERENCE, "description": "A string with `${ENV}` or `${ENV:-default}` in it." }),
     );
-    let Value::Object(mut root) = table_schema(&ROOT) else {
-        unreachable!("a table's schema is an object")
-    };
-    root.insert(
-        "$schema".to_owned(),
-        json!("https://json-schema.org/draft/2020-12/schema"),
-    );
+    let Value::Object(mut root) = table_schema(&ROOT) else { unreachable!("a table's schema is an object") };
+    root.insert("$schema".to_owned(), json!("https://json-schema.org/draft/2020-12/schema"));
     root.insert("title".to_owned(), json!("Plimsoll configuration"));
     root.insert("$defs".to_owned(), Value::Object(definitions));
     Value::Object(root)
@@ -57,11 +46,8 @@ fn unit(pattern: &str, about: &str) -> Value {
 }
 
 fn table_schema(table: &Table) -> Value {
-    let properties: Map<String, Value> = table
-        .keys
-        .iter()
-        .map(|key| (key.name.to_owned(), key_schema(key)))
-        .collect();
+    let properties: Map<String, Value> =
+        table.keys.iter().map(|key| (key.name.to_owned(), key_schema(key))).collect();
     let required: Vec<&str> = table
         .keys
         .iter()
@@ -119,9 +105,8 @@ fn kind_schema(kind: &Kind) -> Value {
         }
         Kind::Table(table) => definition(table.id),
         Kind::Short(short, table) => {
-            let alone = table
-                .key(short)
-                .map_or_else(|| json!({ "type": "string" }), |key| kind_schema(&key.kind));
+            let alone =
+                table.key(short).map_or_else(|| json!({ "type": "string" }), |key| kind_schema(&key.kind));
             json!({ "anyOf": [alone, definition(table.id)] })
         }
         Kind::Map(_, of) => json!({ "type": "object", "additionalProperties": kind_schema(of) }),
@@ -141,11 +126,8 @@ mod tests {
     fn every_reference_has_its_definition() {
         let schema = schema();
         let text = schema.to_string();
-        let names: Vec<&str> = text
-            .split("#/$defs/")
-            .skip(1)
-            .filter_map(|rest| rest.split('"').next())
-            .collect();
+        let names: Vec<&str> =
+            text.split("#/$defs/").skip(1).filter_map(|rest| rest.split('"').next()).collect();
         assert!(names.len() > 20);
         for name in names {
             assert!(schema["$defs"][name].is_object(), "{name}");
@@ -155,13 +137,7 @@ mod tests {
     #[test]
     fn shows_defaults_as_they_are_written() {
         let schema = schema();
-        assert_eq!(
-            schema["$defs"]["timeout"]["properties"]["header"]["default"],
-            "10s"
-        );
-        assert_eq!(
-            schema["$defs"]["limits"]["properties"]["target"]["default"],
-            "8KiB"
-        );
+        assert_eq!(schema["$defs"]["timeout"]["properties"]["header"]["default"], "10s");
+        assert_eq!(schema["$defs"]["limits"]["properties"]["target"]["default"], "8KiB");
     }
 }

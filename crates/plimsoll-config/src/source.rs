@@ -30,9 +30,7 @@ impl Source {
     pub(crate) fn line_around(&self, offset: usize) -> (usize, &str) {
         let offset = self.boundary(offset);
         let start = self.text[..offset].rfind('\n').map_or(0, |at| at + 1);
-        let end = self.text[offset..]
-            .find('\n')
-            .map_or(self.text.len(), |at| offset + at);
+        let end = self.text[offset..].find('\n').map_or(self.text.len(), |at| offset + at);
         (start, self.text[start..end].trim_end_matches('\r'))
     }
 
@@ -107,30 +105,15 @@ pub(crate) fn parse(
         readable &= problem.code == Code::DuplicateKey;
         report.error(problem);
     }
-    readable.then(|| {
-        Reader {
-            file,
-            source,
-            env,
-            report,
-        }
-        .entries(document.get_ref())
-    })
+    readable.then(|| Reader { file, source, env, report }.entries(document.get_ref()))
 }
 
 fn syntax_problem(file: usize, source: &Source, error: &toml::de::Error) -> Problem {
     let span = error.span().unwrap_or(source.text.len()..source.text.len());
-    let at = At {
-        file,
-        start: span.start,
-        end: span.end,
-    };
+    let at = At { file, start: span.start, end: span.end };
     let written = source.text.get(span).unwrap_or_default();
     if error.message() == "duplicate key" {
-        let message = format!(
-            "the key `{}` stands twice in one table",
-            written.trim_matches(['"', '\''])
-        );
+        let message = format!("the key `{}` stands twice in one table", written.trim_matches(['"', '\'']));
         return Problem::new(Code::DuplicateKey, at, message).help("keep one of the two".to_owned());
     }
     Problem::new(Code::Syntax, at, error.message()).help(syntax_help(written))
@@ -151,11 +134,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn at(&self, span: std::ops::Range<usize>) -> At {
-        At {
-            file: self.file,
-            start: span.start,
-            end: span.end,
-        }
+        At { file: self.file, start: span.start, end: span.end }
     }
 
     /// `toml` sorts by name; places tell the order of the text.
@@ -166,10 +145,7 @@ impl Reader<'_> {
     }
 
     fn entry(&mut self, key: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>) -> (RawKey, Raw) {
-        let name = RawKey {
-            name: key.get_ref().to_string(),
-            at: self.at(key.span()),
-        };
+        let name = RawKey { name: key.get_ref().to_string(), at: self.at(key.span()) };
         (name, self.value(value))
     }
 
@@ -206,10 +182,7 @@ mod tests {
     use super::*;
 
     fn source(text: &str) -> Source {
-        Source {
-            path: "x.toml".to_owned(),
-            text: text.to_owned(),
-        }
+        Source { path: "x.toml".to_owned(), text: text.to_owned() }
     }
 
     #[test]
@@ -231,12 +204,6 @@ mod tests {
     fn keys_keep_the_order_of_the_text() {
         let mut report = Report::default();
         let entries = parse(0, &source("b = 1\na = 2\n"), &|_| None, &mut report).unwrap();
-        assert_eq!(
-            entries
-                .iter()
-                .map(|(key, _)| key.name.as_str())
-                .collect::<Vec<_>>(),
-            ["b", "a"]
-        );
+        assert_eq!(entries.iter().map(|(key, _)| key.name.as_str()).collect::<Vec<_>>(), ["b", "a"]);
     }
 }

@@ -24,9 +24,7 @@ pub(crate) struct BadUnit(pub(crate) String);
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, BadUnit> {
     let how = || BadUnit("write a time as \"250ms\", \"2s\", \"1m30s\" or \"1h\"".to_owned());
     if is_number(text) {
-        return Err(BadUnit(format!(
-            "write \"{text}s\" for seconds or \"{text}ms\" for milliseconds"
-        )));
+        return Err(BadUnit(format!("write \"{text}s\" for seconds or \"{text}ms\" for milliseconds")));
     }
     let mut rest = text;
     let mut units = TIME_UNITS.iter();
@@ -34,17 +32,10 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, BadUnit> {
     while !rest.is_empty() {
         let (number, unit, tail) = split_part(rest).ok_or_else(how)?;
         let (_, millis) = units.find(|(name, _)| *name == unit).ok_or_else(how)?;
-        total = number
-            .checked_mul(*millis)
-            .and_then(|part| total.checked_add(part))
-            .ok_or_else(how)?;
+        total = number.checked_mul(*millis).and_then(|part| total.checked_add(part)).ok_or_else(how)?;
         rest = tail;
     }
-    if text.is_empty() {
-        Err(how())
-    } else {
-        Ok(Duration::from_millis(total))
-    }
+    if text.is_empty() { Err(how()) } else { Ok(Duration::from_millis(total)) }
 }
 
 /// Reads `"512B"`, `"64KiB"` (1,024 each) or `"1MB"` (1,000 each).
@@ -55,27 +46,19 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, BadUnit> {
         return Err(BadUnit(format!("write \"{written}\" for bytes")));
     }
     let (number, unit, rest) = split_part(text).ok_or_else(how)?;
-    let (name, factor) = SIZE_UNITS
-        .iter()
-        .find(|(name, _)| name.eq_ignore_ascii_case(unit))
-        .ok_or_else(how)?;
+    let (name, factor) =
+        SIZE_UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)).ok_or_else(how)?;
     if *name != unit {
         return Err(BadUnit(format!("write \"{number}{name}\"")));
     }
-    if rest.is_empty() {
-        number.checked_mul(*factor).ok_or_else(how)
-    } else {
-        Err(how())
-    }
+    if rest.is_empty() { number.checked_mul(*factor).ok_or_else(how) } else { Err(how()) }
 }
 
 /// `"1m30s"` to `(1, "m", "30s")`.
 fn split_part(text: &str) -> Option<(u64, &str, &str)> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let after = &text[digits..];
-    let end = after
-        .find(|c: char| !c.is_ascii_alphabetic())
-        .unwrap_or(after.len());
+    let end = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
     Some((text[..digits].parse().ok()?, &after[..end], &after[end..]))
 }
 
@@ -101,9 +84,7 @@ pub(crate) fn format_duration(time: Duration) -> String {
 
 /// The shortest exact way to write a size.
 pub(crate) fn format_size(bytes: u64) -> String {
-    let exact = SIZE_UNITS
-        .iter()
-        .find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor));
+    let exact = SIZE_UNITS.iter().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor));
     let (unit, factor) = exact.unwrap_or(&("B", 1));
     format!("{}{unit}", bytes / factor)
 }
@@ -116,23 +97,11 @@ mod tests {
 
     #[test]
     fn reads_the_documented_forms() {
-        let cases = [
-            ("250ms", 250),
-            ("2s", 2_000),
-            ("1m30s", 90_000),
-            ("1h", 3_600_000),
-            ("0s", 0),
-        ];
+        let cases = [("250ms", 250), ("2s", 2_000), ("1m30s", 90_000), ("1h", 3_600_000), ("0s", 0)];
         for (text, millis) in cases {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        let cases = [
-            ("512B", 512),
-            ("64KiB", 65_536),
-            ("10MiB", 10_485_760),
-            ("1MB", 1_000_000),
-            ("0B", 0),
-        ];
+        let cases = [("512B", 512), ("64KiB", 65_536), ("10MiB", 10_485_760), ("1MB", 1_000_000), ("0B", 0)];
         for (text, bytes) in cases {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }
@@ -140,32 +109,11 @@ mod tests {
 
     #[test]
     fn refuses_what_is_ambiguous_or_unordered() {
-        for text in [
-            "",
-            "s",
-            "10",
-            "1.5s",
-            "-1s",
-            "1s1m",
-            "1s1s",
-            "1 s",
-            "1d",
-            "1S",
-            "99999999999999999999s",
-        ] {
+        for text in ["", "s", "10", "1.5s", "-1s", "1s1m", "1s1s", "1 s", "1d", "1S", "99999999999999999999s"]
+        {
             assert!(parse_duration(text).is_err(), "{text}");
         }
-        for text in [
-            "",
-            "B",
-            "10",
-            "1.5MiB",
-            "1KiB1B",
-            "1 KiB",
-            "1TB",
-            "99999999999GiB",
-            "1é",
-        ] {
+        for text in ["", "B", "10", "1.5MiB", "1KiB1B", "1 KiB", "1TB", "99999999999GiB", "1é"] {
             assert!(parse_size(text).is_err(), "{text}");
         }
     }

@@ -52,13 +52,7 @@ impl Key {
 }
 
 const fn key(name: &'static str, kind: Kind, default: Default, about: &'static str) -> Key {
-    Key {
-        name,
-        kind,
-        default,
-        about,
-        only_with: None,
-    }
+    Key { name, kind, default, about, only_with: None }
 }
 
 /// What a value must be.

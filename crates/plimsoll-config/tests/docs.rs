@@ -17,25 +17,14 @@ fn path() -> PathBuf {
 fn kind(schema: &Value) -> String {
     if let Some(reference) = schema["$ref"].as_str() {
         let name = reference.rsplit('/').next().unwrap();
-        return if matches!(name, "time" | "size") {
-            name.to_owned()
-        } else {
-            "table".to_owned()
-        };
+        return if matches!(name, "time" | "size") { name.to_owned() } else { "table".to_owned() };
     }
     if let Some(forms) = schema["anyOf"].as_array() {
-        let forms = forms
-            .iter()
-            .filter(|form| form["$ref"] != "#/$defs/reference")
-            .map(kind);
+        let forms = forms.iter().filter(|form| form["$ref"] != "#/$defs/reference").map(kind);
         return forms.collect::<Vec<_>>().join(" or ");
     }
     if let Some(words) = schema["enum"].as_array() {
-        return words
-            .iter()
-            .map(|word| format!("`{word}`"))
-            .collect::<Vec<_>>()
-            .join(", ");
+        return words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
     }
     match schema["type"].as_str() {
         Some("string") => schema["title"].as_str().unwrap_or("string").to_owned(),
@@ -54,13 +43,9 @@ fn row(key: &str, schema: &Value, required: bool) -> String {
         None => (description, None),
     };
     let default = match &schema["default"] {
-        Value::Null => said.unwrap_or_else(|| {
-            if required {
-                "**required**".to_owned()
-            } else {
-                "–".to_owned()
-            }
-        }),
+        Value::Null => {
+            said.unwrap_or_else(|| if required { "**required**".to_owned() } else { "–".to_owned() })
+        }
         Value::Object(_) => "see below".to_owned(),
         value => format!("`{value}`"),
     };
@@ -112,23 +97,14 @@ fn the_reference_shows_every_key_with_its_default() {
 #[test]
 fn every_toml_block_of_the_reference_loads() {
     let text = fs::read_to_string(path()).unwrap();
-    let blocks: Vec<&str> = text
-        .split("```toml\n")
-        .skip(1)
-        .map(|rest| rest.split("```").next().unwrap())
-        .collect();
+    let blocks: Vec<&str> =
+        text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     assert!(blocks.len() > 10, "{}", blocks.len());
     for block in blocks {
         let listener = "\n[[listen]]\nbind = \":8080\"\nto = [\":8000\"]\n";
-        let whole = if block.contains("[[listen]]") {
-            block.to_owned()
-        } else {
-            format!("{block}{listener}")
-        };
-        let source = Source {
-            path: "CONFIGURATION.md".to_owned(),
-            text: whole,
-        };
+        let whole =
+            if block.contains("[[listen]]") { block.to_owned() } else { format!("{block}{listener}") };
+        let source = Source { path: "CONFIGURATION.md".to_owned(), text: whole };
         let loaded = load(&[source], &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
         assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
     }
@@ -138,13 +114,7 @@ fn every_toml_block_of_the_reference_loads() {
 #[test]
 fn the_problem_shown_in_the_reference_is_real() {
     let text = fs::read_to_string(path()).unwrap();
-    let shown = text
-        .split("```text\n")
-        .nth(1)
-        .unwrap()
-        .split("```")
-        .next()
-        .unwrap();
+    let shown = text.split("```text\n").nth(1).unwrap().split("```").next().unwrap();
     let source = Source {
         path: "plimsoll.toml".to_owned(),
         text: "[[listen]]\nbind = \":8080\"\nto   = [\":8000\"]\n\n[timeout]\nhaeder = \"5s\"\nidle   = 60\n"

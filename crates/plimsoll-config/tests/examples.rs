@@ -8,25 +8,18 @@ use plimsoll_config::model::{Action, Address, Balance, HashKey};
 use plimsoll_config::{Loaded, Source, from_flags, includes, load, schema};
 
 fn example(name: &str) -> Loaded {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../examples")
-        .join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name);
     load_text(name, &fs::read_to_string(path).unwrap())
 }
 
 fn load_text(name: &str, text: &str) -> Loaded {
-    let source = Source {
-        path: name.to_owned(),
-        text: text.to_owned(),
-    };
+    let source = Source { path: name.to_owned(), text: text.to_owned() };
     load(&[source], &|_| None).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 fn names() -> Vec<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
-    let names = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let names: Vec<_> = names.filter(|name| name.ends_with(".toml")).collect();
     assert!(names.len() >= 10, "{names:?}");
     names
@@ -46,11 +39,7 @@ fn the_effective_form_loads_to_the_same_configuration() {
         let again = load_text("effective", &loaded.effective);
         assert_eq!(again.config, loaded.config, "{name}:\n{}", loaded.effective);
     }
-    let flags = from_flags(
-        &[":8080,:8081".to_owned()],
-        &[":8000,unix:/run/a.sock".to_owned()],
-    )
-    .unwrap();
+    let flags = from_flags(&[":8080,:8081".to_owned()], &[":8000,unix:/run/a.sock".to_owned()]).unwrap();
     assert_eq!(load_text("effective", &flags.effective).config, flags.config);
 }
 
@@ -59,10 +48,7 @@ fn every_line_of_the_effective_form_says_where_it_came_from() {
     for name in names() {
         for line in example(&name).effective.lines().filter(|line| !line.is_empty()) {
             let (_, origin) = line.rsplit_once("# ").unwrap();
-            assert!(
-                origin.starts_with("default") || origin.starts_with(&format!("{name}:")),
-                "{line}"
-            );
+            assert!(origin.starts_with("default") || origin.starts_with(&format!("{name}:")), "{line}");
         }
     }
 }
@@ -75,18 +61,8 @@ fn the_full_example_names_every_key() {
     let schema = schema();
     let tables = schema["$defs"].as_object().unwrap().values().chain([&schema]);
     for table in tables {
-        for key in table["properties"]
-            .as_object()
-            .into_iter()
-            .flatten()
-            .map(|(key, _)| key)
-        {
-            let named = [
-                format!("{key} ="),
-                format!("{key}="),
-                format!("[{key}]"),
-                format!("[{key}."),
-            ];
+        for key in table["properties"].as_object().into_iter().flatten().map(|(key, _)| key) {
+            let named = [format!("{key} ="), format!("{key}="), format!("[{key}]"), format!("[{key}.")];
             let padded = |line: &str| line.split('=').next().is_some_and(|start| start.trim() == key);
             let found = named.iter().any(|form| text.contains(form.as_str())) || text.lines().any(padded);
             assert!(found, "{key} of {}", table["title"]);
@@ -116,38 +92,18 @@ fn the_effective_form_looks_as_expected() {
 
 #[test]
 fn the_examples_mean_what_they_are_named_after() {
-    let weights: Vec<_> = example("weighted.toml").config.backends[0]
-        .servers
-        .iter()
-        .map(|s| s.weight)
-        .collect();
+    let weights: Vec<_> =
+        example("weighted.toml").config.backends[0].servers.iter().map(|s| s.weight).collect();
     assert!(weights.iter().any(|weight| *weight != weights[0]), "{weights:?}");
     let canary = example("canary.toml").config;
     assert!(
-        canary
-            .routes
-            .iter()
-            .any(|route| matches!(&route.action, Action::Proxy(split) if split.len() == 2))
+        canary.routes.iter().any(|route| matches!(&route.action, Action::Proxy(split) if split.len() == 2))
     );
     let hash = example("hash.toml").config;
-    assert!(
-        hash.backends
-            .iter()
-            .any(|b| matches!(&b.balance, Balance::Hash(HashKey::Cookie(_))))
-    );
-    assert!(
-        example("backup.toml").config.backends[0]
-            .servers
-            .iter()
-            .any(|server| server.backup)
-    );
+    assert!(hash.backends.iter().any(|b| matches!(&b.balance, Balance::Hash(HashKey::Cookie(_)))));
+    assert!(example("backup.toml").config.backends[0].servers.iter().any(|server| server.backup));
     let unix = example("unix-socket.toml").config;
-    assert!(
-        unix.backends[0]
-            .servers
-            .iter()
-            .all(|server| matches!(server.address, Address::Unix(_)))
-    );
+    assert!(unix.backends[0].servers.iter().all(|server| matches!(server.address, Address::Unix(_))));
     assert!(!example("behind-cdn.toml").config.trusted.is_empty());
 }
 
@@ -163,21 +119,13 @@ fn several_files_add_up_in_any_order() {
     };
     let two =
         "[backend.c]\nservers = [\":2\"]\n[[route]]\npath = \"/b\"\nto = \"b\"\n[log]\nformat = \"off\"";
-    let two = Source {
-        path: "c.toml".to_owned(),
-        text: two.to_owned(),
-    };
+    let two = Source { path: "c.toml".to_owned(), text: two.to_owned() };
     assert_eq!(includes(&main).unwrap(), ["*.toml"]);
     for sources in [[main.clone(), one.clone(), two.clone()], [main, two, one]] {
         let config = load(&sources, &|_| None).unwrap().config;
-        assert_eq!(
-            (config.backends.len(), config.routes.len(), config.listeners.len()),
-            (2, 2, 1)
-        );
+        assert_eq!((config.backends.len(), config.routes.len(), config.listeners.len()), (2, 2, 1));
         for route in &config.routes {
-            let Action::Proxy(split) = &route.action else {
-                panic!("{route:?}")
-            };
+            let Action::Proxy(split) = &route.action else { panic!("{route:?}") };
             let wanted = if route.matcher.path.is_some() { "b" } else { "c" };
             assert_eq!(config.backends[split[0].0].name, wanted);
         }

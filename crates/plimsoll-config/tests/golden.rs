@@ -15,20 +15,14 @@ fn golden() -> PathBuf {
 }
 
 fn entries(folder: &Path) -> Vec<PathBuf> {
-    let mut paths: Vec<_> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     paths
 }
 
 fn source(path: &Path) -> Source {
     let name = path.file_name().unwrap().to_string_lossy().into_owned();
-    Source {
-        path: name,
-        text: fs::read_to_string(path).unwrap(),
-    }
+    Source { path: name, text: fs::read_to_string(path).unwrap() }
 }
 
 fn sources(path: &Path) -> Vec<Source> {
@@ -115,10 +109,7 @@ fn every_kind_of_problem_is_shown() {
     let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/CONFIGURATION.md");
     let reference = fs::read_to_string(reference).unwrap();
     for code in all {
-        assert!(
-            reference.contains(&format!("| `{code}` |")),
-            "{code} is not in the reference"
-        );
+        assert!(reference.contains(&format!("| `{code}` |")), "{code} is not in the reference");
     }
 }
 
@@ -137,11 +128,8 @@ fn json_says_the_same_as_the_text() {
                 problem["column"]
             );
             assert!(rendered.contains(&place), "{place} in\n{rendered}");
-            let title = format!(
-                "[{}]: {}",
-                problem["code"].as_str().unwrap(),
-                problem["message"].as_str().unwrap()
-            );
+            let title =
+                format!("[{}]: {}", problem["code"].as_str().unwrap(), problem["message"].as_str().unwrap());
             assert!(rendered.contains(&title), "{title} in\n{rendered}");
             if let Some(help) = problem["help"].as_str() {
                 assert!(rendered.contains(help), "{help} in\n{rendered}");

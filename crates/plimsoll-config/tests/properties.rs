@@ -5,14 +5,9 @@ use plimsoll_config::{Source, from_flags, includes, load};
 use proptest::prelude::*;
 
 fn judge(text: String) {
-    let source = Source {
-        path: "any.toml".to_owned(),
-        text,
-    };
+    let source = Source { path: "any.toml".to_owned(), text };
     let _ = includes(&source);
-    match load(&[source.clone(), source], &|name| {
-        (name.len() < 3).then(|| name.to_owned())
-    }) {
+    match load(&[source.clone(), source], &|name| (name.len() < 3).then(|| name.to_owned())) {
         Ok(loaded) => drop(loaded.warnings.render(true)),
         Err(problems) => {
             assert!(!problems.is_empty());

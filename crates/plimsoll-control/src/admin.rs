@@ -115,9 +115,7 @@ pub fn start(address: SocketAddr, published: Arc<Published>) -> io::Result<Admin
     let listener = std::net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let listener = {
         let _entered = runtime.enter();
         tokio::net::TcpListener::from_std(listener)?
@@ -130,14 +128,9 @@ pub fn start(address: SocketAddr, published: Arc<Published>) -> io::Result<Admin
             _ = stopped => {}
         }
     };
-    let thread = std::thread::Builder::new()
-        .name("admin".to_owned())
-        .spawn(move || runtime.block_on(serve))?;
-    Ok(Admin {
-        address,
-        stop: Some(stop),
-        thread: Some(thread),
-    })
+    let thread =
+        std::thread::Builder::new().name("admin".to_owned()).spawn(move || runtime.block_on(serve))?;
+    Ok(Admin { address, stop: Some(stop), thread: Some(thread) })
 }
 
 fn router(published: Arc<Published>) -> Router {
@@ -152,11 +145,7 @@ fn router(published: Arc<Published>) -> Router {
 
 async fn ready(State(published): State<Arc<Published>>) -> Response {
     let phase = published.phase();
-    let status = if phase == Phase::Serving {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
+    let status = if phase == Phase::Serving { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, format!("{}\n", phase.as_str())).into_response()
 }
 
@@ -197,11 +186,7 @@ async fn only_local_names(request: Request, next: Next) -> Response {
     if is_local(request.headers()) {
         return next.run(request).await;
     }
-    (
-        StatusCode::MISDIRECTED_REQUEST,
-        "use localhost or an IP address\n",
-    )
-        .into_response()
+    (StatusCode::MISDIRECTED_REQUEST, "use localhost or an IP address\n").into_response()
 }
 
 /// Whether the Host is `localhost` or an IP address, or missing, as in HTTP/1.0: no browser leaves it out.
@@ -225,14 +210,8 @@ mod tests {
 
     fn published() -> Arc<Published> {
         let servers = ["127.0.0.1:3000".to_owned(), "unix:/run/a.sock".to_owned()];
-        let config = plimsoll_config::from_flags(&[":8080".to_owned()], &servers)
-            .unwrap()
-            .config;
-        let backends = config
-            .backends
-            .iter()
-            .map(|backend| Arc::new(Backend::new(backend, None)))
-            .collect();
+        let config = plimsoll_config::from_flags(&[":8080".to_owned()], &servers).unwrap().config;
+        let backends = config.backends.iter().map(|backend| Arc::new(Backend::new(backend, None))).collect();
         Arc::new(Published::new(vec!["[::]:8080".parse().unwrap()], backends))
     }
 
@@ -243,11 +222,7 @@ mod tests {
     fn get(admin: &Admin, path: &str, host: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(admin.address()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
-        )
-        .unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -258,16 +233,9 @@ mod tests {
     fn ready_only_while_serving_and_healthy_always() {
         let published = published();
         let admin = admin(&published);
-        for (phase, expected) in [
-            (Phase::Starting, 503),
-            (Phase::Serving, 200),
-            (Phase::Draining, 503),
-        ] {
+        for (phase, expected) in [(Phase::Starting, 503), (Phase::Serving, 200), (Phase::Draining, 503)] {
             published.enter(phase);
-            assert_eq!(
-                get(&admin, "/ready", "localhost"),
-                (expected, format!("{}\n", phase.as_str()))
-            );
+            assert_eq!(get(&admin, "/ready", "localhost"), (expected, format!("{}\n", phase.as_str())));
             assert_eq!(get(&admin, "/healthz", "localhost"), (200, "ok\n".to_owned()));
         }
     }
@@ -281,37 +249,20 @@ mod tests {
         assert_eq!(shown["phase"], "starting");
         assert_eq!(shown["listeners"], json!(["[::]:8080"]));
         let servers = shown["backends"][0]["servers"].as_array().unwrap();
-        let addresses: Vec<&str> = servers
-            .iter()
-            .map(|server| server["address"].as_str().unwrap())
-            .collect();
+        let addresses: Vec<&str> = servers.iter().map(|server| server["address"].as_str().unwrap()).collect();
         assert_eq!(addresses, ["127.0.0.1:3000", "unix:/run/a.sock"]);
-        assert_eq!(
-            (&servers[0]["in_flight"], &servers[0]["assigned"]),
-            (&json!(0), &json!(0))
-        );
+        assert_eq!((&servers[0]["in_flight"], &servers[0]["assigned"]), (&json!(0), &json!(0)));
     }
 
     #[test]
     fn foreign_names_are_refused_and_local_ones_are_not() {
         let admin = admin(&published());
-        for host in [
-            "localhost",
-            "LOCALHOST:9900",
-            "127.0.0.1",
-            "10.1.2.3:80",
-            "[::1]",
-            "[::1]:9900",
-        ] {
+        for host in ["localhost", "LOCALHOST:9900", "127.0.0.1", "10.1.2.3:80", "[::1]", "[::1]:9900"] {
             assert_eq!(get(&admin, "/healthz", host).0, 200, "{host}");
         }
-        for host in [
-            "evil.example",
-            "evil.example:9900",
-            "localhost.evil.example",
-            "127.0.0.1.evil.example",
-            "",
-        ] {
+        for host in
+            ["evil.example", "evil.example:9900", "localhost.evil.example", "127.0.0.1.evil.example", ""]
+        {
             assert_eq!(get(&admin, "/healthz", host).0, 421, "{host}");
         }
     }

@@ -43,9 +43,7 @@ pub enum LoadError {
 /// The first of `DEFAULT_PATHS` that exists.
 pub fn default_path() -> Result<PathBuf, LoadError> {
     // A file that is there and cannot be read is an error later on, rather than a reason to take the next one.
-    let found = DEFAULT_PATHS
-        .iter()
-        .find(|path| Path::new(path).symlink_metadata().is_ok());
+    let found = DEFAULT_PATHS.iter().find(|path| Path::new(path).symlink_metadata().is_ok());
     found.map(PathBuf::from).ok_or(LoadError::NoDefault)
 }
 
@@ -96,11 +94,7 @@ fn matches(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>, LoadError> {
         require_literal_leading_dot: true,
     };
     let found = glob::glob_with(&full.to_string_lossy(), options).map_err(|error| {
-        unreadable(
-            pattern,
-            format!("not a pattern: {}", error.msg),
-            "use *, ? and [a-z] as in a shell",
-        )
+        unreadable(pattern, format!("not a pattern: {}", error.msg), "use *, ? and [a-z] as in a shell")
     })?;
     found
         .take(MOST_FILES + 1)
@@ -114,32 +108,23 @@ fn read(path: &Path) -> Result<Source, LoadError> {
     read.map_err(|error| cannot_read(path, &error))?;
     let shown = path.display().to_string();
     if bytes.len() as u64 > LARGEST {
-        return Err(unreadable(
-            &shown,
-            "larger than 16 MiB",
-            "name a configuration in TOML",
-        ));
+        return Err(unreadable(&shown, "larger than 16 MiB", "name a configuration in TOML"));
     }
     match String::from_utf8(bytes) {
         Ok(text) => Ok(Source { path: shown, text }),
         Err(error) => {
             let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
-            Err(unreadable(
-                &shown,
-                format!("line {line} is not UTF-8"),
-                "save the file as UTF-8",
-            ))
+            Err(unreadable(&shown, format!("line {line} is not UTF-8"), "save the file as UTF-8"))
         }
     }
 }
 
 fn cannot_read(path: &Path, error: &io::Error) -> LoadError {
     let (reason, help) = match error.kind() {
-        io::ErrorKind::NotFound => (
-            "there is no such file".to_owned(),
-            "check the path and the working directory",
-        ),
+        io::ErrorKind::NotFound => {
+            ("there is no such file".to_owned(), "check the path and the working directory")
+        }
         io::ErrorKind::PermissionDenied => (
             "no permission to read it".to_owned(),
             "let the user that runs plimsoll read the file and enter its folders",
@@ -151,11 +136,7 @@ fn cannot_read(path: &Path, error: &io::Error) -> LoadError {
 }
 
 fn unreadable(path: &str, reason: impl Into<String>, help: &str) -> LoadError {
-    LoadError::Unreadable {
-        path: path.to_owned(),
-        reason: reason.into(),
-        help: help.to_owned(),
-    }
+    LoadError::Unreadable { path: path.to_owned(), reason: reason.into(), help: help.to_owned() }
 }
 
 impl LoadError {
@@ -276,31 +257,14 @@ mod tests {
     #[test]
     fn files_that_cannot_be_read_say_why_and_what_to_do() {
         let none = Folder::new("none", &[]);
-        assert!(
-            none.error()
-                .contains("main.toml: there is no such file\n  = help: "),
-            "{}",
-            none.error()
-        );
+        assert!(none.error().contains("main.toml: there is no such file\n  = help: "), "{}", none.error());
         let folder = Folder::new("folder", &[("main.toml/x", "")]);
-        assert!(
-            folder.error().contains("this is a directory"),
-            "{}",
-            folder.error()
-        );
+        assert!(folder.error().contains("this is a directory"), "{}", folder.error());
         let include = Folder::new("include", &[("main.toml", "include = [\"gone.toml\"]\n")]);
-        assert!(
-            include.error().contains("gone.toml: there is no such file"),
-            "{}",
-            include.error()
-        );
+        assert!(include.error().contains("gone.toml: there is no such file"), "{}", include.error());
         let binary = Folder::new("binary", &[("main.toml", "")]);
         fs::write(binary.0.join("main.toml"), b"a = 1\n# \xff\n").unwrap();
-        assert!(
-            binary.error().contains("line 2 is not UTF-8"),
-            "{}",
-            binary.error()
-        );
+        assert!(binary.error().contains("line 2 is not UTF-8"), "{}", binary.error());
     }
 
     #[test]

@@ -25,25 +25,15 @@ pub struct Unresolved {
 
 impl fmt::Display for Unresolved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Unresolved {
-            backend,
-            server,
-            host,
-            reason,
-        } = self;
-        write!(
-            f,
-            "backend {backend}, server {server}: {host} does not resolve ({reason})"
-        )?;
+        let Unresolved { backend, server, host, reason } = self;
+        write!(f, "backend {backend}, server {server}: {host} does not resolve ({reason})")?;
         write!(f, "; try `getent hosts {host}`, or write its IP address")
     }
 }
 
 /// Replaces every host name in `config` by its address.
 pub fn resolve(config: &mut Config) -> Result<(), Vec<Unresolved>> {
-    resolve_with(config, |host| {
-        Ok((host, 0).to_socket_addrs()?.map(|address| address.ip()).collect())
-    })
+    resolve_with(config, |host| Ok((host, 0).to_socket_addrs()?.map(|address| address.ip()).collect()))
 }
 
 fn resolve_with<L>(config: &mut Config, lookup: L) -> Result<(), Vec<Unresolved>>
@@ -73,21 +63,13 @@ where
             }
         }
     }
-    if unresolved.is_empty() {
-        Ok(())
-    } else {
-        Err(unresolved)
-    }
+    if unresolved.is_empty() { Ok(()) } else { Err(unresolved) }
 }
 
 /// The first IPv4 address, else the first: a server is one address, and `localhost` and container names often have an
 /// IPv6 address that nobody listens on.
 fn choose(addresses: &[IpAddr]) -> Option<IpAddr> {
-    addresses
-        .iter()
-        .find(|address| address.is_ipv4())
-        .or(addresses.first())
-        .copied()
+    addresses.iter().find(|address| address.is_ipv4()).or(addresses.first()).copied()
 }
 
 #[cfg(test)]
@@ -96,17 +78,11 @@ mod tests {
 
     fn config(servers: &[&str]) -> Config {
         let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
-        plimsoll_config::from_flags(&[":8080".to_owned()], &servers)
-            .unwrap()
-            .config
+        plimsoll_config::from_flags(&[":8080".to_owned()], &servers).unwrap().config
     }
 
     fn addresses(config: &Config) -> Vec<&Address> {
-        config.backends[0]
-            .servers
-            .iter()
-            .map(|server| &server.address)
-            .collect()
+        config.backends[0].servers.iter().map(|server| &server.address).collect()
     }
 
     #[test]
@@ -131,11 +107,7 @@ mod tests {
         let asked = std::cell::RefCell::new(Vec::new());
         let unresolved = resolve_with(&mut config, |host| {
             asked.borrow_mut().push(host.to_owned());
-            if host == "a.example" {
-                Err(io::Error::other("no such host"))
-            } else {
-                Ok(Vec::new())
-            }
+            if host == "a.example" { Err(io::Error::other("no such host")) } else { Ok(Vec::new()) }
         })
         .unwrap_err();
         assert_eq!(*asked.borrow(), ["a.example", "b.example"]);
@@ -151,9 +123,7 @@ mod tests {
     fn localhost_resolves() {
         let mut config = config(&["localhost:3000"]);
         resolve(&mut config).unwrap();
-        let Address::Socket(address) = addresses(&config)[0] else {
-            panic!("still a name")
-        };
+        let Address::Socket(address) = addresses(&config)[0] else { panic!("still a name") };
         assert!(address.ip().is_loopback() && address.port() == 3000);
     }
 }

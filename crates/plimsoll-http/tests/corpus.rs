@@ -16,7 +16,7 @@ fn replay(target: &str, least: usize, run: impl Fn(&[u8])) {
     for path in kept.iter().chain(&files(&here.join("tests/corpus").join(target))) {
         let input = std::fs::read(path).expect("the repository can be read");
         // A failing input is named by the test's output, which is shown only then.
-        println!("{}", path.display());
+        eprintln!("{}", path.display());
         run(&input);
     }
 }

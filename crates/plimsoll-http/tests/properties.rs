@@ -34,7 +34,7 @@ fn choices() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn asked(kind: u8) -> Asked<'static> {
-    Asked { method: if kind % 4 == 0 { b"HEAD" } else { b"GET" }, upgrade: kind % 3 == 0 }
+    Asked { method: if kind.is_multiple_of(4) { b"HEAD" } else { b"GET" }, upgrade: kind.is_multiple_of(3) }
 }
 
 proptest! {

@@ -62,14 +62,7 @@ impl World {
     /// `n` equal servers at `utilisation` (0 to 1) each, one worker.
     pub fn uniform(balance: Balance, n: usize, utilisation: f64, requests: u64, seed: u64) -> World {
         let machines = vec![Machine::STANDARD; n];
-        World {
-            seed,
-            balance,
-            machines,
-            workers: 1,
-            load: utilisation * n as f64,
-            requests,
-        }
+        World { seed, balance, machines, workers: 1, load: utilisation * n as f64, requests }
     }
 
     /// Runs until nothing more can happen: all requests have arrived, and ended unless their server never answers.
@@ -89,21 +82,14 @@ impl World {
             max_requests: u32::MAX,
         };
         let servers = self.machines.iter().enumerate().map(server).collect();
-        let spec = model::Backend {
-            name: "simulated".into(),
-            servers,
-            balance: self.balance.clone(),
-        };
+        let spec = model::Backend { name: "simulated".into(), servers, balance: self.balance.clone() };
         Backend::new(&spec, None)
     }
 }
 
 impl Machine {
     /// The measure of time.
-    pub const STANDARD: Machine = Machine {
-        speed: 1.0,
-        weight: 1,
-    };
+    pub const STANDARD: Machine = Machine { speed: 1.0, weight: 1 };
 }
 
 impl Report {
@@ -161,9 +147,7 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(world: &'a World) -> Run<'a> {
         let (mut dice, backend) = (Dice::new(world.seed), Arc::new(world.backend()));
-        let workers = (0..world.workers)
-            .map(|_| Balancer::new(Arc::clone(&backend), &mut dice))
-            .collect();
+        let workers = (0..world.workers).map(|_| Balancer::new(Arc::clone(&backend), &mut dice)).collect();
         Run {
             world,
             backend,
@@ -207,22 +191,12 @@ impl<'a> Run<'a> {
             self.schedule(ticks, Event::Arrival);
         }
         let worker = self.dice.below(self.workers.len() as u32) as usize;
-        let ask = Ask {
-            now: Millis(self.now / TICKS_PER_MS),
-            key: self.dice.next(),
-            tried: &[],
-        };
+        let ask = Ask { now: Millis(self.now / TICKS_PER_MS), key: self.dice.next(), tried: &[] };
         let ticks = self.exponential(1.0);
-        let lease = self.workers[worker]
-            .pick(&ask, &mut self.dice)
-            .expect("no server is ever full");
+        let lease = self.workers[worker].pick(&ask, &mut self.dice).expect("no server is ever full");
         let server = lease.index() as usize;
         self.in_system += 1;
-        self.queues[server].push_back(Request {
-            arrived: self.now,
-            ticks,
-            _lease: lease,
-        });
+        self.queues[server].push_back(Request { arrived: self.now, ticks, _lease: lease });
         if self.queues[server].len() == 1 {
             self.begin(server);
         }
@@ -237,9 +211,8 @@ impl<'a> Run<'a> {
     }
 
     fn end(&mut self, server: usize) {
-        let request = self.queues[server]
-            .pop_front()
-            .expect("an end is scheduled only for a request in the queue");
+        let request =
+            self.queues[server].pop_front().expect("an end is scheduled only for a request in the queue");
         self.in_system -= 1;
         if self.warm() && request.arrived >= self.since {
             self.sojourns.push((self.now - request.arrived) as f64 / TICKS);
@@ -253,8 +226,7 @@ impl<'a> Run<'a> {
 
     fn schedule(&mut self, ticks: u64, event: Event) {
         self.scheduled += 1;
-        self.events
-            .push(Reverse((self.now + ticks, self.scheduled, event)));
+        self.events.push(Reverse((self.now + ticks, self.scheduled, event)));
     }
 
     fn exponential(&mut self, mean: f64) -> u64 {

@@ -29,18 +29,9 @@ fn one_server_is_the_mm1_of_the_textbook() {
 
 #[test]
 fn littles_law_holds_in_every_world() {
-    for balance in [
-        Balance::P2c,
-        Balance::RoundRobin,
-        Balance::Random,
-        Balance::LeastConn,
-    ] {
+    for balance in [Balance::P2c, Balance::RoundRobin, Balance::Random, Balance::LeastConn] {
         let report = World::uniform(balance, 10, 0.8, 200_000, 2).run();
-        near(
-            report.mean_in_system,
-            report.sojourns.len() as f64 / report.span * report.mean_sojourn(),
-            0.01,
-        );
+        near(report.mean_in_system, report.sojourns.len() as f64 / report.span * report.mean_sojourn(), 0.01);
     }
 }
 
@@ -82,46 +73,27 @@ fn with_a_hanging_server(balance: Balance) -> Report {
 #[test]
 fn a_hanging_server_gets_at_most_ten_of_seven_hundred_from_p2c() {
     let p2c = with_a_hanging_server(Balance::P2c);
-    assert!(
-        p2c.assigned[0] <= 10 && p2c.share(0) <= 2.0 / 50.0,
-        "{}",
-        p2c.assigned[0]
-    );
+    assert!(p2c.assigned[0] <= 10 && p2c.share(0) <= 2.0 / 50.0, "{}", p2c.assigned[0]);
     let round_robin = with_a_hanging_server(Balance::RoundRobin);
-    assert_eq!(
-        round_robin.assigned[0], 700,
-        "the measure must notice a policy that does not look at load"
-    );
+    assert_eq!(round_robin.assigned[0], 700, "the measure must notice a policy that does not look at load");
 }
 
 #[test]
 fn a_slow_server_gets_little_from_p2c_and_ruins_round_robin() {
     let run = |balance| {
         let mut world = World::uniform(balance, 20, 0.6, 100_000, 4);
-        world.machines[0] = Machine {
-            speed: 0.1,
-            weight: 1,
-        };
+        world.machines[0] = Machine { speed: 0.1, weight: 1 };
         world.run()
     };
     let (p2c, round_robin) = (run(Balance::P2c), run(Balance::RoundRobin));
     assert!(p2c.share(0) < 0.016, "{}", p2c.share(0));
-    assert!(
-        p2c.quantile(0.99) * 10.0 < round_robin.quantile(0.99),
-        "{}",
-        p2c.quantile(0.99)
-    );
+    assert!(p2c.quantile(0.99) * 10.0 < round_robin.quantile(0.99), "{}", p2c.quantile(0.99));
 }
 
 #[test]
 fn weights_let_unequal_machines_work_equally() {
     let mut world = World::uniform(Balance::P2c, 20, 0.5, 100_000, 5);
-    world.machines.iter_mut().step_by(2).for_each(|m| {
-        *m = Machine {
-            speed: 3.0,
-            weight: 3,
-        }
-    });
+    world.machines.iter_mut().step_by(2).for_each(|m| *m = Machine { speed: 3.0, weight: 3 });
     world.load = 0.5 * 40.0;
     let report = world.run();
     let fast: f64 = (0..20).step_by(2).map(|i| report.share(i)).sum();

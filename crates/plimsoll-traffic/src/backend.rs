@@ -52,50 +52,29 @@ impl Backend {
                 weight: s.weight,
                 backup: s.backup,
                 max_requests: s.max_requests,
-                live: known
-                    .get(&(&*s.name, &s.address))
-                    .map_or_else(Arc::default, |live| Arc::clone(live)),
+                live: known.get(&(&*s.name, &s.address)).map_or_else(Arc::default, |live| Arc::clone(live)),
             })
             .collect();
         let tiers = [false, true].map(|backup| Tier::new(&servers, backup, &spec.balance));
-        Backend {
-            name: spec.name.as_str().into(),
-            servers,
-            balance: spec.balance.clone(),
-            tiers,
-        }
+        Backend { name: spec.name.as_str().into(), servers, balance: spec.balance.clone(), tiers }
     }
 }
 
 impl Tier {
     fn new(servers: &[Server], backup: bool, balance: &model::Balance) -> Tier {
-        let weights: Vec<u16> = servers
-            .iter()
-            .map(|s| if s.backup == backup { s.weight } else { 0 })
-            .collect();
-        let members: Box<[u32]> = (0u32..)
-            .zip(&weights)
-            .filter(|&(_, &w)| w > 0)
-            .map(|(i, _)| i)
-            .collect();
+        let weights: Vec<u16> =
+            servers.iter().map(|s| if s.backup == backup { s.weight } else { 0 }).collect();
+        let members: Box<[u32]> = (0u32..).zip(&weights).filter(|&(_, &w)| w > 0).map(|(i, _)| i).collect();
         let hashed = match balance {
             model::Balance::Hash(_) => &*members,
             _ => &[],
         };
         let member = |&index: &u32| {
             let server = &servers[index as usize];
-            Member {
-                name: &server.name,
-                index,
-                weight: server.weight,
-            }
+            Member { name: &server.name, index, weight: server.weight }
         };
         let maglev = Maglev::new(hashed.iter().map(member).collect());
-        Tier {
-            weights: Weights::new(&weights),
-            maglev,
-            members,
-        }
+        Tier { weights: Weights::new(&weights), maglev, members }
     }
 }
 
@@ -105,24 +84,11 @@ mod tests {
 
     fn server(name: &str, port: u16) -> model::Server {
         let address = model::Address::Socket(([127, 0, 0, 1], port).into());
-        model::Server {
-            name: name.into(),
-            address,
-            weight: 1,
-            backup: false,
-            max_requests: 8,
-        }
+        model::Server { name: name.into(), address, weight: 1, backup: false, max_requests: 8 }
     }
 
     fn backend(servers: Vec<model::Server>, previous: Option<&Backend>) -> Backend {
-        Backend::new(
-            &model::Backend {
-                name: "b".into(),
-                servers,
-                balance: model::Balance::P2c,
-            },
-            previous,
-        )
+        Backend::new(&model::Backend { name: "b".into(), servers, balance: model::Balance::P2c }, previous)
     }
 
     #[test]
@@ -130,10 +96,7 @@ mod tests {
         let old = backend(vec![server("a", 1), server("b", 2)], None);
         assert!(old.servers[1].live.take(8));
         let new = backend(vec![server("c", 3), server("b", 2)], Some(&old));
-        assert_eq!(
-            (new.servers[0].live.in_flight(), new.servers[1].live.in_flight()),
-            (0, 1)
-        );
+        assert_eq!((new.servers[0].live.in_flight(), new.servers[1].live.in_flight()), (0, 1));
         old.servers[1].live.give_back();
         assert_eq!(new.servers[1].live.in_flight(), 0);
     }
@@ -152,9 +115,6 @@ mod tests {
         servers[0].weight = 0;
         servers[2].backup = true;
         let backend = backend(servers, None);
-        assert_eq!(
-            [&*backend.tiers[0].members, &*backend.tiers[1].members],
-            [[1], [2]]
-        );
+        assert_eq!([&*backend.tiers[0].members, &*backend.tiers[1].members], [[1], [2]]);
     }
 }

@@ -87,22 +87,10 @@ struct Group {
 }
 
 const GROUPS: [Group; 4] = [
-    Group {
-        tier: 0,
-        refused: false,
-    },
-    Group {
-        tier: 1,
-        refused: false,
-    },
-    Group {
-        tier: 0,
-        refused: true,
-    },
-    Group {
-        tier: 1,
-        refused: true,
-    },
+    Group { tier: 0, refused: false },
+    Group { tier: 1, refused: false },
+    Group { tier: 0, refused: true },
+    Group { tier: 1, refused: true },
 ];
 
 impl Balancer {
@@ -120,11 +108,7 @@ impl Balancer {
             Balance::Hash(_) => Policy::Hash,
             Balance::First => Policy::First,
         };
-        Rc::new(Balancer {
-            backend,
-            policy,
-            eligible: RefCell::new(Vec::with_capacity(servers)),
-        })
+        Rc::new(Balancer { backend, policy, eligible: RefCell::new(Vec::with_capacity(servers)) })
     }
 
     /// The backend it chooses from.
@@ -149,10 +133,7 @@ impl Balancer {
         // Others keep taking the last slots: no time for preferences.
         self.survey(ask)?;
         let eligible = self.eligible.borrow();
-        eligible
-            .iter()
-            .find_map(|&index| self.lease(index, ask.now))
-            .ok_or(NoServer::Full)
+        eligible.iter().find_map(|&index| self.lease(index, ask.now)).ok_or(NoServer::Full)
     }
 
     /// The way of nearly every pick: touches a few servers, never all. `None` when they were not enough to decide.
@@ -229,11 +210,7 @@ impl Balancer {
             }
         }
         let weightless = self.backend.tiers.iter().all(|tier| tier.members.is_empty());
-        Err(if weightless {
-            NoServer::None
-        } else {
-            NoServer::Tried
-        })
+        Err(if weightless { NoServer::None } else { NoServer::Tried })
     }
 
     fn open(&self, index: u32, ask: &Ask<'_>, group: Group) -> bool {
@@ -263,32 +240,16 @@ impl Balancer {
         let (weight_a, weight_b) = (self.weight(a), self.weight(b));
         let in_flight = |index| u64::from(self.server(index).live.in_flight());
         let order = (in_flight(a) * weight_b).cmp(&(in_flight(b) * weight_a));
-        if order
-            .then_with(|| recent.compare((a, weight_a), (b, weight_b)))
-            .is_gt()
-        {
-            b
-        } else {
-            a
-        }
+        if order.then_with(|| recent.compare((a, weight_a), (b, weight_b))).is_gt() { b } else { a }
     }
 
     fn lightest(&self, eligible: &[u32], recent: &Recent) -> u32 {
-        eligible
-            .iter()
-            .copied()
-            .reduce(|a, b| self.lighter(a, b, recent))
-            .expect("the survey found one")
+        eligible.iter().copied().reduce(|a, b| self.lighter(a, b, recent)).expect("the survey found one")
     }
 
     /// Draws one of `eligible`, or one but `except`, by weight.
     fn draw(&self, eligible: &[u32], except: Option<u32>, dice: &mut Dice) -> u32 {
-        let weights = || {
-            eligible
-                .iter()
-                .filter(|&&i| Some(i) != except)
-                .map(|&i| (i, self.weight(i)))
-        };
+        let weights = || eligible.iter().filter(|&&i| Some(i) != except).map(|&i| (i, self.weight(i)));
         let mut place = dice.below_u64(weights().map(|(_, weight)| weight).sum());
         for (index, weight) in weights() {
             if place < weight {
@@ -323,10 +284,7 @@ impl Balancer {
         if let Policy::P2c(recent) | Policy::LeastConn(recent) = &self.policy {
             recent.count(index, now);
         }
-        Some(Lease {
-            balancer: Rc::clone(self),
-            index,
-        })
+        Some(Lease { balancer: Rc::clone(self), index })
     }
 }
 

@@ -14,9 +14,7 @@ impl Dice {
     /// Dice that always fall the same way for the same seed.
     pub fn new(seed: u64) -> Dice {
         let mut s = seed;
-        Dice {
-            state: std::array::from_fn(|_| splitmix64(&mut s)),
-        }
+        Dice { state: std::array::from_fn(|_| splitmix64(&mut s)) }
     }
 
     /// 64 uniform bits.
@@ -70,29 +68,14 @@ mod tests {
     fn splitmix64_gives_its_published_sequence() {
         let mut state = 1_234_567;
         let drawn: Vec<u64> = (0..3).map(|_| splitmix64(&mut state)).collect();
-        assert_eq!(
-            drawn,
-            [
-                6_457_827_717_110_365_317,
-                3_203_168_211_198_807_973,
-                9_817_491_932_198_370_423
-            ]
-        );
+        assert_eq!(drawn, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
     }
 
     #[test]
     fn xoshiro_gives_its_published_sequence() {
         let mut dice = Dice { state: [1, 2, 3, 4] };
         let drawn: Vec<u64> = (0..4).map(|_| dice.next()).collect();
-        assert_eq!(
-            drawn,
-            [
-                41_943_041,
-                58_720_359,
-                3_588_806_011_781_223,
-                3_591_011_842_654_386
-            ]
-        );
+        assert_eq!(drawn, [41_943_041, 58_720_359, 3_588_806_011_781_223, 3_591_011_842_654_386]);
     }
 
     #[test]
@@ -103,10 +86,7 @@ mod tests {
             counts[dice.below(10) as usize] += 1;
         }
         let chi: f64 = counts.iter().map(|&c| (f64::from(c) - 1e4).powi(2) / 1e4).sum();
-        assert!(
-            chi < 27.9,
-            "chi-square {chi} exceeds the 0.1 % point of 9 degrees of freedom"
-        );
+        assert!(chi < 27.9, "chi-square {chi} exceeds the 0.1 % point of 9 degrees of freedom");
         assert_eq!((dice.below(0), dice.below(1)), (0, 0));
     }
 
@@ -116,10 +96,7 @@ mod tests {
         let drawn: Vec<f64> = (0..100_000).map(|_| dice.unit()).collect();
         let mean = drawn.iter().sum::<f64>() / 1e5;
         let variance = drawn.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 1e5;
-        assert!(
-            (mean - 0.5).abs() < 0.004 && (variance - 1.0 / 12.0).abs() < 0.001,
-            "{mean} {variance}"
-        );
+        assert!((mean - 0.5).abs() < 0.004 && (variance - 1.0 / 12.0).abs() < 0.001, "{mean} {variance}");
         assert!(drawn.iter().all(|x| (0.0..1.0).contains(x)));
     }
 

@@ -41,11 +41,7 @@ pub struct ClientSlot {
 impl PerClient {
     /// At most `max` connections at once from one address.
     pub fn new(max: u32) -> PerClient {
-        PerClient {
-            max,
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            spread: RandomState::new(),
-        }
+        PerClient { max, shards: (0..SHARDS).map(|_| Mutex::default()).collect(), spread: RandomState::new() }
     }
 
     /// A slot for one more connection from this address; `None` when it has `max`.
@@ -57,10 +53,7 @@ impl PerClient {
             return None;
         }
         shard.insert(client, held + 1);
-        Some(ClientSlot {
-            limit: Arc::clone(self),
-            client,
-        })
+        Some(ClientSlot { limit: Arc::clone(self), client })
     }
 
     fn shard(&self, client: Client) -> MutexGuard<'_, HashMap<Client, u32>> {
@@ -106,21 +99,14 @@ pub struct GateSlot {
 impl Gate {
     /// At most `max` at once.
     pub fn new(max: u32) -> Gate {
-        Gate {
-            max,
-            held: AtomicU32::new(0),
-        }
+        Gate { max, held: AtomicU32::new(0) }
     }
 
     /// A slot, unless `max` are held.
     pub fn enter(self: &Arc<Self>) -> Option<GateSlot> {
         // One step, so that the maximum holds at every instant; a plain count, so `Relaxed`.
-        let entered = self
-            .held
-            .fetch_update(Relaxed, Relaxed, |held| (held < self.max).then(|| held + 1));
-        entered.is_ok().then(|| GateSlot {
-            gate: Arc::clone(self),
-        })
+        let entered = self.held.fetch_update(Relaxed, Relaxed, |held| (held < self.max).then(|| held + 1));
+        entered.is_ok().then(|| GateSlot { gate: Arc::clone(self) })
     }
 
     /// Slots held now.
@@ -171,9 +157,7 @@ mod tests {
     #[test]
     fn keeps_no_entry_for_an_address_without_connections() {
         let limit = Arc::new(PerClient::new(8));
-        let slots: Vec<_> = (0..1_000u32)
-            .map(|i| limit.enter(IpAddr::V4((i / 2).into())).unwrap())
-            .collect();
+        let slots: Vec<_> = (0..1_000u32).map(|i| limit.enter(IpAddr::V4((i / 2).into())).unwrap()).collect();
         assert_eq!(entries(&limit), 500);
         drop(slots);
         assert_eq!(entries(&limit), 0);

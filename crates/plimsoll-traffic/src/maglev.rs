@@ -42,15 +42,10 @@ const FREE: u32 = u32::MAX;
 
 impl Maglev {
     pub(crate) fn new(mut members: Vec<Member<'_>>) -> Maglev {
-        let size = *SIZES
-            .iter()
-            .find(|&&size| size >= 100 * members.len())
-            .unwrap_or(&SIZES[2]);
+        let size = *SIZES.iter().find(|&&size| size >= 100 * members.len()).unwrap_or(&SIZES[2]);
         members.sort_unstable_by_key(|m| m.name);
         let mut preferences: Vec<Preference> = members.iter().map(|m| Preference::new(m, size)).collect();
-        Maglev {
-            slots: fill(&mut preferences, size),
-        }
+        Maglev { slots: fill(&mut preferences, size) }
     }
 
     /// The servers for a key, in the order in which they should be asked, the same for the same table everywhere.
@@ -58,11 +53,7 @@ impl Maglev {
     /// The followers of a slot belong to all servers by weight, so the keys of one that is out spread evenly, and only
     /// its keys move.
     pub(crate) fn servers(&self, key: u64) -> impl Iterator<Item = u32> {
-        let start = if self.slots.is_empty() {
-            0
-        } else {
-            (key % self.slots.len() as u64) as usize
-        };
+        let start = if self.slots.is_empty() { 0 } else { (key % self.slots.len() as u64) as usize };
         let (before, after) = self.slots.split_at(start);
         after.iter().chain(before).take(WALK).copied()
     }
@@ -74,13 +65,7 @@ impl Preference {
             (xxh3_64_with_seed(member.name.as_bytes(), seed) % modulus as u64) as usize
         };
         let (at, skip) = (hash(0, size), hash(1, size - 1) + 1);
-        Preference {
-            at,
-            skip,
-            index: member.index,
-            weight: u64::from(member.weight),
-            claimed: 0,
-        }
+        Preference { at, skip, index: member.index, weight: u64::from(member.weight), claimed: 0 }
     }
 
     fn claim(&mut self, slots: &mut [u32]) {
@@ -109,9 +94,7 @@ fn fill(preferences: &mut [Preference], size: usize) -> Box<[u32]> {
     // By round, then by name; a heap, so that a light server costs nothing in the rounds that it sits out.
     let mut turns: BinaryHeap<_> = (0..preferences.len()).map(|rank| Reverse((0, rank))).collect();
     for _ in 0..size {
-        let mut turn = turns
-            .peek_mut()
-            .expect("one entry a member, and there is a member");
+        let mut turn = turns.peek_mut().expect("one entry a member, and there is a member");
         let preference = &mut preferences[turn.0.1];
         preference.claim(&mut slots);
         turn.0.0 = preference.round(heaviest);
@@ -124,33 +107,21 @@ mod tests {
     use super::*;
 
     fn names(range: std::ops::Range<u32>) -> Vec<(String, u16)> {
-        range
-            .map(|i| (format!("10.0.{}.{}:3000", i / 256, i % 256), 1))
-            .collect()
+        range.map(|i| (format!("10.0.{}.{}:3000", i / 256, i % 256), 1)).collect()
     }
 
     /// The table, by name instead of index.
     fn table(servers: &[(String, u16)]) -> Vec<&str> {
         let members = (0u32..)
             .zip(servers)
-            .map(|(index, (name, weight))| Member {
-                name,
-                index,
-                weight: *weight,
-            })
+            .map(|(index, (name, weight))| Member { name, index, weight: *weight })
             .collect();
-        Maglev::new(members)
-            .slots
-            .iter()
-            .map(|&i| servers[i as usize].0.as_str())
-            .collect()
+        Maglev::new(members).slots.iter().map(|&i| servers[i as usize].0.as_str()).collect()
     }
 
     fn fullest_over_mean(table: &[&str], servers: usize) -> f64 {
         let mut counts = std::collections::HashMap::new();
-        table
-            .iter()
-            .for_each(|name| *counts.entry(name).or_insert(0u32) += 1);
+        table.iter().for_each(|name| *counts.entry(name).or_insert(0u32) += 1);
         f64::from(*counts.values().max().unwrap()) * servers as f64 / table.len() as f64
     }
 
@@ -171,10 +142,8 @@ mod tests {
     fn the_balance_check_notices_a_plain_ring() {
         // One point a server on a ring: what naive consistent hashing gives.
         let servers = names(0..100);
-        let mut points: Vec<(u64, &str)> = servers
-            .iter()
-            .map(|(n, _)| (xxh3_64_with_seed(n.as_bytes(), 0), n.as_str()))
-            .collect();
+        let mut points: Vec<(u64, &str)> =
+            servers.iter().map(|(n, _)| (xxh3_64_with_seed(n.as_bytes(), 0), n.as_str())).collect();
         points.sort_unstable();
         let owner = |slot: u64| points[points.partition_point(|p| p.0 < slot * (u64::MAX / 65_537)) % 100].1;
         let ring: Vec<&str> = (0..65_537).map(owner).collect();
@@ -206,30 +175,19 @@ mod tests {
 
     #[test]
     fn the_order_in_the_file_does_not_matter() {
-        let servers: Vec<_> = names(0..50)
-            .into_iter()
-            .zip(1..)
-            .map(|((n, _), w)| (n, w))
-            .collect();
+        let servers: Vec<_> = names(0..50).into_iter().zip(1..).map(|((n, _), w)| (n, w)).collect();
         let reversed: Vec<_> = servers.iter().rev().cloned().collect();
         assert_eq!(table(&servers), table(&reversed));
     }
 
     #[test]
     fn slots_follow_the_weights() {
-        let servers: Vec<_> = names(0..20)
-            .into_iter()
-            .zip(1u16..)
-            .map(|((n, _), w)| (n, w))
-            .collect();
+        let servers: Vec<_> = names(0..20).into_iter().zip(1u16..).map(|((n, _), w)| (n, w)).collect();
         let table = table(&servers);
         for (name, weight) in &servers {
             let share = table.iter().filter(|n| n == &name).count() as f64 / table.len() as f64;
             let wanted = f64::from(*weight) / 210.0;
-            assert!(
-                (share / wanted - 1.0).abs() < 0.01,
-                "{weight}: {share} for {wanted}"
-            );
+            assert!((share / wanted - 1.0).abs() < 0.01, "{weight}: {share} for {wanted}");
         }
     }
 
@@ -246,11 +204,7 @@ mod tests {
         let servers = names(0..5);
         let members = (0u32..)
             .zip(&servers)
-            .map(|(index, (name, weight))| Member {
-                name,
-                index,
-                weight: *weight,
-            })
+            .map(|(index, (name, weight))| Member { name, index, weight: *weight })
             .collect();
         let maglev = Maglev::new(members);
         let bytes: Vec<u8> = maglev.slots.iter().map(|&s| s as u8).collect();

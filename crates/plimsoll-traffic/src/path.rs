@@ -8,11 +8,7 @@ use std::borrow::Cow;
 
 /// The normal form; borrowed when the path has it already.
 pub(crate) fn normalise(path: &[u8]) -> Cow<'_, [u8]> {
-    if is_normal(path) {
-        Cow::Borrowed(path)
-    } else {
-        Cow::Owned(without_dots(&decoded(path)))
-    }
+    if is_normal(path) { Cow::Borrowed(path) } else { Cow::Owned(without_dots(&decoded(path))) }
 }
 
 fn is_normal(path: &[u8]) -> bool {
@@ -126,9 +122,7 @@ mod tests {
     fn normalising_twice_changes_nothing_more_unless_decoding_made_an_escape() {
         let mut dice = crate::Dice::new(1);
         for _ in 0..20_000 {
-            let path: Vec<u8> = (0..dice.below(12))
-                .map(|_| b"/.%2eE5Ffa"[dice.below(10) as usize])
-                .collect();
+            let path: Vec<u8> = (0..dice.below(12)).map(|_| b"/.%2eE5Ffa"[dice.below(10) as usize]).collect();
             let once = normalise(&path).into_owned();
             // `%%41` is not valid in a target, and becomes `%A`, which may form an escape with what follows.
             if !path.windows(2).any(|w| w == b"%%") && !path.windows(3).any(|w| w[0] == b'%' && w[2] == b'%')

@@ -27,10 +27,7 @@ impl Recent {
     /// server.
     pub(crate) fn new(servers: usize, dice: &mut Dice) -> Recent {
         let picks = (0..servers).map(|_| Cell::new(dice.below_u64(PICK))).collect();
-        Recent {
-            picks,
-            halved: Cell::new(Millis(0)),
-        }
+        Recent { picks, halved: Cell::new(Millis(0)) }
     }
 
     pub(crate) fn count(&self, server: u32, now: Millis) {
@@ -42,9 +39,7 @@ impl Recent {
     /// Picks for the weight: `Less` when `a` had fewer than `b`.
     pub(crate) fn compare(&self, (a, weight_a): (u32, u64), (b, weight_b): (u32, u64)) -> Ordering {
         let of = |server: u32| self.picks[server as usize].get();
-        of(a)
-            .saturating_mul(weight_b)
-            .cmp(&of(b).saturating_mul(weight_a))
+        of(a).saturating_mul(weight_b).cmp(&of(b).saturating_mul(weight_a))
     }
 
     /// One sweep over all servers a second, so that a pick itself costs nothing.
@@ -53,8 +48,7 @@ impl Recent {
         if periods == 0 {
             return;
         }
-        self.halved
-            .set(Millis(self.halved.get().0 + periods * HALVE_AFTER));
+        self.halved.set(Millis(self.halved.get().0 + periods * HALVE_AFTER));
         for picks in &self.picks {
             picks.set(picks.get() >> periods.min(63));
         }
@@ -66,10 +60,7 @@ mod tests {
     use super::*;
 
     fn recent() -> Recent {
-        Recent {
-            picks: [0; 2].map(Cell::new).into(),
-            halved: Cell::new(Millis(0)),
-        }
+        Recent { picks: [0; 2].map(Cell::new).into(), halved: Cell::new(Millis(0)) }
     }
 
     #[test]
@@ -105,13 +96,8 @@ mod tests {
 
     #[test]
     fn begins_with_a_random_order_of_less_than_one_pick() {
-        let begin = |seed| {
-            Recent::new(4, &mut Dice::new(seed))
-                .picks
-                .iter()
-                .map(Cell::get)
-                .collect::<Vec<_>>()
-        };
+        let begin =
+            |seed| Recent::new(4, &mut Dice::new(seed)).picks.iter().map(Cell::get).collect::<Vec<_>>();
         assert!(begin(1).iter().all(|&p| p < PICK));
         assert_ne!(begin(1), begin(2));
     }

@@ -60,35 +60,19 @@ pub fn again(failure: Failure, attempt: &Attempt) -> Again {
 
 /// Whether sending a request with this method twice is the same as once (RFC 9110, 9.2.2). Methods are case-sensitive.
 pub fn idempotent(method: &[u8]) -> bool {
-    matches!(
-        method,
-        b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE"
-    )
+    matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const FAILURES: [Failure; 4] = [
-        Failure::Connect,
-        Failure::StaleReuse,
-        Failure::Reset,
-        Failure::Other,
-    ];
+    const FAILURES: [Failure; 4] = [Failure::Connect, Failure::StaleReuse, Failure::Reset, Failure::Other];
 
     /// A GET that was sent, with everything in its favour.
-    const GET: Attempt = Attempt {
-        idempotent: true,
-        anything_sent: true,
-        replayable: true,
-        left: 2,
-        fresh_used: false,
-    };
-    const POST: Attempt = Attempt {
-        idempotent: false,
-        ..GET
-    };
+    const GET: Attempt =
+        Attempt { idempotent: true, anything_sent: true, replayable: true, left: 2, fresh_used: false };
+    const POST: Attempt = Attempt { idempotent: false, ..GET };
 
     fn every_attempt() -> impl Iterator<Item = Attempt> {
         (0..32u32).map(|bits| Attempt {
@@ -103,29 +87,20 @@ mod tests {
     #[test]
     fn a_post_of_which_a_byte_was_sent_is_never_sent_again() {
         for attempt in every_attempt().filter(|a| !a.idempotent && a.anything_sent) {
-            assert!(
-                FAILURES.iter().all(|&f| again(f, &attempt) == Again::No),
-                "{attempt:?}"
-            );
+            assert!(FAILURES.iter().all(|&f| again(f, &attempt) == Again::No), "{attempt:?}");
         }
     }
 
     #[test]
     fn what_is_no_longer_in_the_replay_buffer_is_never_sent_again() {
         for attempt in every_attempt().filter(|a| !a.replayable) {
-            assert!(
-                FAILURES.iter().all(|&f| again(f, &attempt) == Again::No),
-                "{attempt:?}"
-            );
+            assert!(FAILURES.iter().all(|&f| again(f, &attempt) == Again::No), "{attempt:?}");
         }
     }
 
     #[test]
     fn a_failed_connect_goes_to_another_server_whatever_the_method() {
-        let unsent = Attempt {
-            anything_sent: false,
-            ..POST
-        };
+        let unsent = Attempt { anything_sent: false, ..POST };
         assert_eq!(again(Failure::Connect, &unsent), Again::OtherServer);
         assert_eq!(again(Failure::Connect, &GET), Again::OtherServer);
         assert_eq!(again(Failure::Connect, &Attempt { left: 0, ..unsent }), Again::No);
@@ -135,34 +110,10 @@ mod tests {
     fn a_stale_connection_is_replaced_once_even_without_retries() {
         let none_left = Attempt { left: 0, ..GET };
         assert_eq!(again(Failure::StaleReuse, &none_left), Again::SameServerFresh);
+        assert_eq!(again(Failure::StaleReuse, &Attempt { fresh_used: true, ..none_left }), Again::No);
+        assert_eq!(again(Failure::StaleReuse, &Attempt { fresh_used: true, ..GET }), Again::OtherServer);
         assert_eq!(
-            again(
-                Failure::StaleReuse,
-                &Attempt {
-                    fresh_used: true,
-                    ..none_left
-                }
-            ),
-            Again::No
-        );
-        assert_eq!(
-            again(
-                Failure::StaleReuse,
-                &Attempt {
-                    fresh_used: true,
-                    ..GET
-                }
-            ),
-            Again::OtherServer
-        );
-        assert_eq!(
-            again(
-                Failure::StaleReuse,
-                &Attempt {
-                    anything_sent: false,
-                    ..POST
-                }
-            ),
+            again(Failure::StaleReuse, &Attempt { anything_sent: false, ..POST }),
             Again::SameServerFresh
         );
         assert_eq!(again(Failure::StaleReuse, &POST), Again::No);
@@ -179,16 +130,11 @@ mod tests {
         for attempt in every_attempt() {
             assert_eq!(again(Failure::Other, &attempt), Again::No);
             if attempt.left == 0 {
-                assert!(
-                    FAILURES.iter().all(|&f| again(f, &attempt) != Again::OtherServer),
-                    "{attempt:?}"
-                );
+                assert!(FAILURES.iter().all(|&f| again(f, &attempt) != Again::OtherServer), "{attempt:?}");
             }
             if attempt.fresh_used {
                 assert!(
-                    FAILURES
-                        .iter()
-                        .all(|&f| again(f, &attempt) != Again::SameServerFresh),
+                    FAILURES.iter().all(|&f| again(f, &attempt) != Again::SameServerFresh),
                     "{attempt:?}"
                 );
             }
@@ -198,14 +144,8 @@ mod tests {
     #[test]
     fn knows_the_idempotent_methods() {
         assert!(
-            [&b"GET"[..], b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"]
-                .iter()
-                .all(|m| idempotent(m))
+            [&b"GET"[..], b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"].iter().all(|m| idempotent(m))
         );
-        assert!(
-            [&b"POST"[..], b"PATCH", b"CONNECT", b"get", b""]
-                .iter()
-                .all(|m| !idempotent(m))
-        );
+        assert!([&b"POST"[..], b"PATCH", b"CONNECT", b"get", b""].iter().all(|m| !idempotent(m)));
     }
 }

@@ -52,11 +52,7 @@ impl Queue {
             next[pair[0] as usize].set(pair[1]);
         }
         let end = |server: Option<&u32>| Cell::new(server.copied().unwrap_or(END));
-        Queue {
-            next,
-            first: end(order.first()),
-            last: end(order.last()),
-        }
+        Queue { next, first: end(order.first()), last: end(order.last()) }
     }
 
     /// Serves the first that is open. Takes as many steps as there are closed ones in front of it.
@@ -77,11 +73,7 @@ impl Queue {
             return;
         }
         let after = self.next[server as usize].replace(END);
-        let link = if before == END {
-            &self.first
-        } else {
-            &self.next[before as usize]
-        };
+        let link = if before == END { &self.first } else { &self.next[before as usize] };
         link.set(after);
         self.next[self.last.replace(server) as usize].set(server);
     }
@@ -126,10 +118,7 @@ impl Smooth {
             self.behind[server].set(self.behind[server].get() + self.weights[server]);
             total += self.weights[server];
         }
-        let served = eligible
-            .iter()
-            .copied()
-            .reduce(|a, b| if self.sooner(b, a, total) { b } else { a })?;
+        let served = eligible.iter().copied().reduce(|a, b| if self.sooner(b, a, total) { b } else { a })?;
         let behind = &self.behind[served as usize];
         behind.set(behind.get() - total);
         Some(served)
@@ -140,11 +129,7 @@ impl Smooth {
         let of = |server: u32| (self.behind[server as usize].get(), self.weights[server as usize]);
         let ((behind_a, weight_a), (behind_b, weight_b)) = (of(a), of(b));
         let deadlines = ((total - behind_a) * weight_b).cmp(&((total - behind_b) * weight_a));
-        (behind_b > 0)
-            .cmp(&(behind_a > 0))
-            .then(deadlines)
-            .then(behind_b.cmp(&behind_a))
-            .is_lt()
+        (behind_b > 0).cmp(&(behind_a > 0)).then(deadlines).then(behind_b.cmp(&behind_a)).is_lt()
     }
 }
 
@@ -157,9 +142,7 @@ mod tests {
     use super::*;
 
     fn members(weights: &[u16]) -> Vec<u32> {
-        (0..weights.len() as u32)
-            .filter(|&i| weights[i as usize] > 0)
-            .collect()
+        (0..weights.len() as u32).filter(|&i| weights[i as usize] > 0).collect()
     }
 
     fn smooth(weights: &[u16], seed: u64) -> Smooth {
@@ -185,10 +168,7 @@ mod tests {
             let smooth = smooth(&[5, 1, 1], seed);
             let turns: Vec<u32> = (0..7).map(|_| smooth.turn(&[0, 1, 2]).unwrap()).collect();
             let wanted = [0, 0, 1, 0, 2, 0, 0];
-            assert!(
-                (0..7).any(|by| (0..7).all(|i| turns[i] == wanted[(i + by) % 7])),
-                "{turns:?}"
-            );
+            assert!((0..7).any(|by| (0..7).all(|i| turns[i] == wanted[(i + by) % 7])), "{turns:?}");
         }
     }
 
@@ -284,18 +264,11 @@ mod tests {
 
     #[test]
     fn the_queue_starts_at_a_random_member_and_copes_with_few() {
-        let first = |seed| {
-            Queue::new(&[0, 1, 2, 3], 4, &mut Dice::new(seed))
-                .turn(|_| true)
-                .unwrap()
-        };
+        let first = |seed| Queue::new(&[0, 1, 2, 3], 4, &mut Dice::new(seed)).turn(|_| true).unwrap();
         let starts: std::collections::BTreeSet<u32> = (0..50).map(first).collect();
         assert_eq!(starts.len(), 4);
         let one = Queue::new(&[1], 2, &mut Dice::new(1));
-        assert_eq!(
-            [one.turn(|_| true), one.turn(|_| true), one.turn(|_| false)],
-            [Some(1), Some(1), None]
-        );
+        assert_eq!([one.turn(|_| true), one.turn(|_| true), one.turn(|_| false)], [Some(1), Some(1), None]);
         assert_eq!(Queue::new(&[], 0, &mut Dice::new(1)).turn(|_| true), None);
     }
 }

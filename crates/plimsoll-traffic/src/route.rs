@@ -65,11 +65,7 @@ impl Router {
                 headers: matcher.headers.clone(),
             });
         }
-        router
-            .hosts
-            .values_mut()
-            .chain(router.wildcards.values_mut())
-            .for_each(Paths::finish);
+        router.hosts.values_mut().chain(router.wildcards.values_mut()).for_each(Paths::finish);
         router.any.finish();
         router
     }
@@ -108,12 +104,7 @@ impl Router {
             return None;
         }
         // Dots from the left, so the longest suffix comes first; a leading dot has no label before it.
-        let dots = host
-            .iter()
-            .enumerate()
-            .skip(1)
-            .filter(|&(_, &b)| b == b'.')
-            .map(|(at, _)| at);
+        let dots = host.iter().enumerate().skip(1).filter(|&(_, &b)| b == b'.').map(|(at, _)| at);
         dots.filter_map(|dot| self.wildcards.get(&host[dot + 1..]))
             .find_map(|paths| paths.find(path, request))
     }
@@ -123,10 +114,9 @@ impl Paths {
     fn rules(&mut self, path: Option<&PathMatch>) -> &mut Vec<Rule> {
         match path {
             Some(PathMatch::Exact(path)) => self.exact.entry(key(path)).or_default(),
-            Some(PathMatch::Prefix(prefix)) => self
-                .prefixes
-                .entry(key(prefix.trim_end_matches('/')))
-                .or_default(),
+            Some(PathMatch::Prefix(prefix)) => {
+                self.prefixes.entry(key(prefix.trim_end_matches('/'))).or_default()
+            }
             None => &mut self.any,
         }
     }
@@ -135,29 +125,19 @@ impl Paths {
         self.lengths = self.prefixes.keys().map(|prefix| prefix.len()).collect();
         self.lengths.sort_unstable_by(|a, b| b.cmp(a));
         self.lengths.dedup();
-        let lists = self
-            .exact
-            .values_mut()
-            .chain(self.prefixes.values_mut())
-            .chain([&mut self.any]);
+        let lists = self.exact.values_mut().chain(self.prefixes.values_mut()).chain([&mut self.any]);
         lists.for_each(|rules| rules.sort_by_key(|r| (r.methods.is_empty(), usize::MAX - r.headers.len())));
     }
 
     fn find(&self, path: &[u8], request: &Request<'_, '_>) -> Option<usize> {
         let exact = self.exact.get(path).and_then(|rules| first(rules, request));
-        exact
-            .or_else(|| self.find_prefix(path, request))
-            .or_else(|| first(&self.any, request))
+        exact.or_else(|| self.find_prefix(path, request)).or_else(|| first(&self.any, request))
     }
 
     fn find_prefix(&self, path: &[u8], request: &Request<'_, '_>) -> Option<usize> {
         // A prefix ends where a segment ends: `/v1` has nothing to do with `/v1x`.
         let ends = |&&length: &&usize| length == path.len() || path.get(length) == Some(&b'/');
-        let lists = self
-            .lengths
-            .iter()
-            .filter(ends)
-            .filter_map(|&length| self.prefixes.get(&path[..length]));
+        let lists = self.lengths.iter().filter(ends).filter_map(|&length| self.prefixes.get(&path[..length]));
         lists.into_iter().find_map(|rules| first(rules, request))
     }
 }
@@ -166,12 +146,7 @@ impl Rule {
     fn holds(&self, request: &Request<'_, '_>) -> bool {
         let has = |wanted: &HeaderMatch| {
             let value = (request.header)(&wanted.name);
-            value.is_some_and(|value| {
-                wanted
-                    .value
-                    .as_ref()
-                    .is_none_or(|wanted| wanted.as_bytes() == value)
-            })
+            value.is_some_and(|value| wanted.value.as_ref().is_none_or(|wanted| wanted.as_bytes() == value))
         };
         (self.methods.is_empty() || self.methods.iter().any(|m| m.as_bytes() == request.method))
             && self.headers.iter().all(has)
@@ -179,10 +154,7 @@ impl Rule {
 }
 
 fn first(rules: &[Rule], request: &Request<'_, '_>) -> Option<usize> {
-    rules
-        .iter()
-        .find(|rule| rule.holds(request))
-        .map(|rule| rule.index)
+    rules.iter().find(|rule| rule.holds(request)).map(|rule| rule.index)
 }
 
 fn lower(host: &str) -> Box<[u8]> {
@@ -239,22 +211,12 @@ mod tests {
     }
 
     fn router(matchers: &[(&str, &str)]) -> Router {
-        Router::new(
-            &matchers
-                .iter()
-                .map(|(h, p)| matcher(h, p, &[], &[]))
-                .collect::<Vec<_>>(),
-        )
+        Router::new(&matchers.iter().map(|(h, p)| matcher(h, p, &[], &[])).collect::<Vec<_>>())
     }
 
     #[test]
     fn exact_host_beats_longer_wildcard_beats_shorter_beats_none() {
-        let router = router(&[
-            ("", ""),
-            ("*.com", ""),
-            ("*.example.com", ""),
-            ("api.example.com", ""),
-        ]);
+        let router = router(&[("", ""), ("*.com", ""), ("*.example.com", ""), ("api.example.com", "")]);
         for (host, expected) in [
             ("api.example.com", 3),
             ("API.Example.COM", 3),
@@ -273,13 +235,7 @@ mod tests {
 
     #[test]
     fn exact_path_beats_longer_prefix_beats_shorter_beats_none() {
-        let router = router(&[
-            ("", ""),
-            ("", "/*"),
-            ("", "/v1/*"),
-            ("", "/v1/users/*"),
-            ("", "/v1/users"),
-        ]);
+        let router = router(&[("", ""), ("", "/*"), ("", "/v1/*"), ("", "/v1/users/*"), ("", "/v1/users")]);
         for (path, expected) in [
             ("/v1/users", 4),
             ("/v1/users/", 3),
@@ -334,9 +290,7 @@ mod tests {
             matcher("", "/", &["GET"], &[("a", "*")]),
         ]);
         let find = |method: &str, names: &[&str]| {
-            router.find(b"h", method.as_bytes(), b"/", &|name| {
-                names.contains(&name).then_some(&b"x"[..])
-            })
+            router.find(b"h", method.as_bytes(), b"/", &|name| names.contains(&name).then_some(&b"x"[..]))
         };
         assert_eq!(find("GET", &["a", "b"]), Some(4));
         assert_eq!(find("GET", &[]), Some(3));
@@ -347,10 +301,7 @@ mod tests {
 
     #[test]
     fn finds_nothing_where_nothing_matches() {
-        assert_eq!(
-            get(&router(&[("example.com", "/v1/*")]), "example.com", "/v2"),
-            None
-        );
+        assert_eq!(get(&router(&[("example.com", "/v1/*")]), "example.com", "/v2"), None);
         assert_eq!(get(&router(&[]), "example.com", "/"), None);
     }
 
@@ -363,15 +314,9 @@ mod tests {
 
     #[test]
     fn ten_thousand_routes_are_looked_up_by_hash() {
-        let names: Vec<(String, String)> = (0..10_000)
-            .map(|i| (format!("h{}.example.com", i % 100), format!("/a/{i}/*")))
-            .collect();
-        let router = router(
-            &names
-                .iter()
-                .map(|(h, p)| (h.as_str(), p.as_str()))
-                .collect::<Vec<_>>(),
-        );
+        let names: Vec<(String, String)> =
+            (0..10_000).map(|i| (format!("h{}.example.com", i % 100), format!("/a/{i}/*"))).collect();
+        let router = router(&names.iter().map(|(h, p)| (h.as_str(), p.as_str())).collect::<Vec<_>>());
         assert_eq!(get(&router, "h7.example.com", "/a/4207/x/y"), Some(4_207));
         assert_eq!(get(&router, "h7.example.com", "/a/4208/x/y"), None);
         // What bounds the work of a lookup: few lengths to cut at, and one rule in each list.

@@ -69,8 +69,7 @@ impl Live {
     pub fn refused(&self, now: Millis) {
         self.refusals.fetch_add(1, Relaxed);
         // The maximum, so that a worker with an older `now` cannot shorten what another has set.
-        self.refused_until
-            .fetch_max(now.0.saturating_add(REFUSED_FOR), Relaxed);
+        self.refused_until.fetch_max(now.0.saturating_add(REFUSED_FOR), Relaxed);
     }
 
     /// A connect succeeded: what an earlier refusal said is over.
@@ -89,10 +88,7 @@ impl Live {
     /// Takes a slot unless `max` are taken. One atomic step, so all workers together never exceed `max`, not even for
     /// an instant (raising first and checking afterwards would).
     pub(crate) fn take(&self, max: u32) -> bool {
-        let taken = self
-            .in_flight
-            .fetch_update(Relaxed, Relaxed, |n| (n < max).then(|| n + 1))
-            .is_ok();
+        let taken = self.in_flight.fetch_update(Relaxed, Relaxed, |n| (n < max).then(|| n + 1)).is_ok();
         if taken {
             self.total.fetch_add(1, Relaxed);
         }

@@ -32,11 +32,7 @@ impl Weights {
             })
             .collect();
         let total = ends.last().copied().unwrap_or(0);
-        Weights {
-            slots: alias(weights, total),
-            ends,
-            total,
-        }
+        Weights { slots: alias(weights, total), ends, total }
     }
 
     /// An index with the probability of its weight; `None` when all weights are 0.
@@ -58,21 +54,13 @@ impl Weights {
             return Some(drawn);
         }
         let end = self.ends[except as usize];
-        let start = if except == 0 {
-            0
-        } else {
-            self.ends[except as usize - 1]
-        };
+        let start = if except == 0 { 0 } else { self.ends[except as usize - 1] };
         let rest = self.total - (end - start);
         if rest == 0 {
             return None;
         }
         let place = dice.below_u64(rest);
-        let place = if place >= start {
-            place + (end - start)
-        } else {
-            place
-        };
+        let place = if place >= start { place + (end - start) } else { place };
         Some(self.ends.partition_point(|&end| end <= place) as u32)
     }
 }
@@ -87,19 +75,13 @@ fn alias(weights: &[u16], total: u64) -> Box<[Slot]> {
     }
     let mut slots = Vec::with_capacity(members as usize);
     while let Some((here, keep)) = light.pop() {
-        let (other, left) = heavy
-            .pop()
-            .expect("the mean is `total`, so a column below it leaves one above");
+        let (other, left) = heavy.pop().expect("the mean is `total`, so a column below it leaves one above");
         slots.push(Slot { keep, here, other });
         let left = left - (total - keep);
         let side = if left < total { &mut light } else { &mut heavy };
         side.push((other, left));
     }
-    slots.extend(heavy.into_iter().map(|(here, keep)| Slot {
-        keep,
-        here,
-        other: here,
-    }));
+    slots.extend(heavy.into_iter().map(|(here, keep)| Slot { keep, here, other: here }));
     slots.into()
 }
 

@@ -27,12 +27,8 @@ fn path(segments: std::ops::Range<usize>) -> impl Strategy<Value = String> {
 
 fn headers() -> impl Strategy<Value = Vec<(String, String)>> {
     let names = prop::sample::subsequence(vec!["x", "y", "z"], 0..3);
-    (names, "[12]").prop_map(|(names, value)| {
-        names
-            .into_iter()
-            .map(|n| (n.to_string(), value.clone()))
-            .collect()
-    })
+    (names, "[12]")
+        .prop_map(|(names, value)| names.into_iter().map(|n| (n.to_string(), value.clone())).collect())
 }
 
 fn matcher() -> impl Strategy<Value = Matcher> {
@@ -47,10 +43,8 @@ fn matcher() -> impl Strategy<Value = Matcher> {
         path(0..3).prop_map(|p| Some(PathMatch::Prefix(p))),
     ];
     let methods = prop::sample::subsequence(vec!["GET".to_string(), "PUT".into()], 0..2);
-    let header = |(name, value): (String, String)| HeaderMatch {
-        name,
-        value: (value == "1").then_some(value),
-    };
+    let header =
+        |(name, value): (String, String)| HeaderMatch { name, value: (value == "1").then_some(value) };
     let headers = headers().prop_map(move |h| h.into_iter().map(header).collect());
     (host, path, methods, headers).prop_map(|(host, path, methods, headers)| Matcher {
         host,
@@ -119,19 +113,8 @@ fn oracle(matchers: &[Matcher], request: &Request) -> Option<usize> {
 }
 
 fn find(router: &Router, request: &Request, path: &str) -> Option<usize> {
-    let header = |name: &str| {
-        request
-            .headers
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, v)| v.as_bytes())
-    };
-    router.find(
-        request.host.as_bytes(),
-        request.method.as_bytes(),
-        path.as_bytes(),
-        &header,
-    )
+    let header = |name: &str| request.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_bytes());
+    router.find(request.host.as_bytes(), request.method.as_bytes(), path.as_bytes(), &header)
 }
 
 proptest! {
@@ -154,9 +137,7 @@ fn the_worlds_are_small_enough_to_reach_every_rank() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let (mut found, mut nothing) = (std::collections::BTreeSet::new(), 0);
     for _ in 0..3_000 {
-        let tree = (prop::collection::vec(matcher(), 0..30), request())
-            .new_tree(&mut runner)
-            .unwrap();
+        let tree = (prop::collection::vec(matcher(), 0..30), request()).new_tree(&mut runner).unwrap();
         let (matchers, request) = proptest::strategy::ValueTree::current(&tree);
         let Some(index) = oracle(&matchers, &request) else {
             nothing += 1;

@@ -6,10 +6,7 @@
 use std::process::{Command, Output, Stdio};
 
 fn plimsoll(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_plimsoll"))
-        .args(args)
-        .output()
-        .unwrap()
+    Command::new(env!("CARGO_BIN_EXE_plimsoll")).args(args).output().unwrap()
 }
 
 fn stdout(output: &Output) -> &str {
@@ -29,18 +26,10 @@ fn help_names_every_verb_and_each_verb_has_examples() {
     assert!(stdout(&help).contains("Exit status:"), "{}", stdout(&help));
     for verb in VERBS {
         let line = |line: &str| line.split_whitespace().next() == Some(verb);
-        assert!(
-            stdout(&help).lines().any(line),
-            "{verb} is not in {}",
-            stdout(&help)
-        );
+        assert!(stdout(&help).lines().any(line), "{verb} is not in {}", stdout(&help));
         let own = plimsoll(&[verb, "--help"]);
         assert_eq!(own.status.code(), Some(0));
-        assert!(
-            stdout(&own).contains(&format!("  plimsoll {verb}")),
-            "{}",
-            stdout(&own)
-        );
+        assert!(stdout(&own).contains(&format!("  plimsoll {verb}")), "{}", stdout(&own));
     }
 }
 
@@ -48,11 +37,7 @@ fn help_names_every_verb_and_each_verb_has_examples() {
 fn without_a_verb_it_prints_the_help() {
     let output = plimsoll(&[]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(
-        stderr(&output).contains("Usage: plimsoll <COMMAND>"),
-        "{}",
-        stderr(&output)
-    );
+    assert!(stderr(&output).contains("Usage: plimsoll <COMMAND>"), "{}", stderr(&output));
 }
 
 #[test]
@@ -68,10 +53,7 @@ fn a_mistyped_verb_or_option_gets_a_suggestion() {
 fn no_colour_reaches_a_pipe() {
     for args in [["--help", ""], ["nonsense", ""], ["man", "run"]] {
         let output = plimsoll(&args);
-        assert!(
-            !output.stdout.contains(&0x1b) && !output.stderr.contains(&0x1b),
-            "{args:?}"
-        );
+        assert!(!output.stdout.contains(&0x1b) && !output.stderr.contains(&0x1b), "{args:?}");
     }
 }
 
@@ -95,28 +77,18 @@ fn a_reader_that_goes_away_is_no_error() {
 fn the_documentation_names_every_verb_option_and_exit_code() {
     let documentation = include_str!("../../../docs/CLI.md");
     for verb in VERBS {
-        assert!(
-            documentation.contains(&format!("| `plimsoll {verb}` |")),
-            "{verb}"
-        );
-        for option in stdout(&plimsoll(&[verb, "--help"]))
-            .split_whitespace()
-            .filter(|word| word.starts_with("--"))
+        assert!(documentation.contains(&format!("| `plimsoll {verb}` |")), "{verb}");
+        for option in
+            stdout(&plimsoll(&[verb, "--help"])).split_whitespace().filter(|word| word.starts_with("--"))
         {
             let option = option.trim_matches(|c: char| !c.is_ascii_alphabetic() && c != '-');
-            assert!(
-                option == "--help" || documentation.contains(option),
-                "{verb} {option}"
-            );
+            assert!(option == "--help" || documentation.contains(option), "{verb} {option}");
         }
     }
     let help = plimsoll(&["--help"]);
     let codes = stdout(&help).split("Exit status:\n").nth(1).unwrap();
     for (code, meaning) in codes.lines().map(|line| line.trim().split_once("  ").unwrap()) {
-        assert!(
-            documentation.contains(&format!("| {code} | {meaning} |")),
-            "{code} {meaning}"
-        );
+        assert!(documentation.contains(&format!("| {code} | {meaning} |")), "{code} {meaning}");
     }
 }
 
@@ -132,11 +104,7 @@ impl Folder {
     }
 
     fn plimsoll(&self, args: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_plimsoll"))
-            .args(args)
-            .current_dir(&self.0)
-            .output()
-            .unwrap()
+        Command::new(env!("CARGO_BIN_EXE_plimsoll")).args(args).current_dir(&self.0).output().unwrap()
     }
 }
 
@@ -154,16 +122,10 @@ fn check_finds_the_file_in_the_working_directory() {
     let folder = Folder::new("good", GOOD);
     let output = folder.plimsoll(&["check"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert_eq!(
-        stdout(&output),
-        "plimsoll.toml: fine, 1 listener, 1 backend, 0 routes\n"
-    );
+    assert_eq!(stdout(&output), "plimsoll.toml: fine, 1 listener, 1 backend, 0 routes\n");
     let json: serde_json::Value =
         serde_json::from_slice(&folder.plimsoll(&["check", "--json"]).stdout).unwrap();
-    assert_eq!(
-        json,
-        serde_json::json!({ "ok": true, "problems": [], "warnings": [] })
-    );
+    assert_eq!(json, serde_json::json!({ "ok": true, "problems": [], "warnings": [] }));
 }
 
 #[test]
@@ -171,32 +133,16 @@ fn check_reports_every_problem_with_its_place() {
     let folder = Folder::new("bad", BAD);
     let output = folder.plimsoll(&["check", "plimsoll.toml"]);
     assert_eq!(output.status.code(), Some(1));
-    for expected in [
-        "plimsoll.toml:3:1",
-        "plimsoll.toml:4:1",
-        "did you mean `to`",
-        " problems\n",
-    ] {
-        assert!(
-            stderr(&output).contains(expected),
-            "{expected} is not in {}",
-            stderr(&output)
-        );
+    for expected in ["plimsoll.toml:3:1", "plimsoll.toml:4:1", "did you mean `to`", " problems\n"] {
+        assert!(stderr(&output).contains(expected), "{expected} is not in {}", stderr(&output));
     }
     let json = folder.plimsoll(&["check", "--json"]);
     assert_eq!(json.status.code(), Some(1));
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(json["ok"], false);
-    let unknown = json["problems"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|problem| problem["code"] == "unknown-key")
-        .unwrap();
-    assert_eq!(
-        (&unknown["line"], &unknown["file"]),
-        (&3.into(), &"plimsoll.toml".into())
-    );
+    let unknown =
+        json["problems"].as_array().unwrap().iter().find(|problem| problem["code"] == "unknown-key").unwrap();
+    assert_eq!((&unknown["line"], &unknown["file"]), (&3.into(), &"plimsoll.toml".into()));
 }
 
 #[test]
@@ -221,13 +167,7 @@ fn config_prints_what_can_be_loaded_again() {
     assert_eq!(first.status.code(), Some(0), "{}", stderr(&first));
     std::fs::write(folder.0.join("again.toml"), &first.stdout).unwrap();
     let second = folder.plimsoll(&["check", "again.toml"]);
-    assert_eq!(
-        second.status.code(),
-        Some(0),
-        "{}\n{}",
-        stdout(&first),
-        stderr(&second)
-    );
+    assert_eq!(second.status.code(), Some(0), "{}\n{}", stdout(&first), stderr(&second));
 }
 
 #[test]

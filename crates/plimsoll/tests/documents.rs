@@ -75,30 +75,19 @@ fn prose(text: &str) -> String {
         inside ^= fence;
         !inside && !fence
     };
-    text.lines()
-        .filter(keep)
-        .map(|line| format!("{line}\n"))
-        .collect()
+    text.lines().filter(keep).map(|line| format!("{line}\n")).collect()
 }
 
 /// What stands in code font.
 fn code_words(text: &str) -> Vec<String> {
-    prose(text)
-        .split('`')
-        .skip(1)
-        .step_by(2)
-        .map(str::to_owned)
-        .collect()
+    prose(text).split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
 /// The targets of `[text](target)`.
 fn links(text: &str) -> Vec<String> {
     let prose = prose(text);
     let after = prose.split("](").skip(1);
-    after
-        .filter_map(|rest| rest.split_once(')'))
-        .map(|(target, _)| target.to_owned())
-        .collect()
+    after.filter_map(|rest| rest.split_once(')')).map(|(target, _)| target.to_owned()).collect()
 }
 
 /// The anchors of headings, as the usual renderers make them.
@@ -107,9 +96,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
     let headings = headings.lines().filter(|line| line.starts_with('#'));
     let slug = |heading: &str| -> String {
         let lower = heading.trim_start_matches('#').trim().to_lowercase();
-        let kept = lower
-            .chars()
-            .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        let kept = lower.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
         kept.map(|c| if c == ' ' { '-' } else { c }).collect()
     };
     headings.map(slug).collect()
@@ -120,11 +107,8 @@ fn broken_links(root: &Path, path: &Path, text: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     for link in links(text).into_iter().filter(|link| !link.contains("://")) {
         let (file, anchor) = link.split_once('#').unwrap_or((&link, ""));
-        let target = if file.is_empty() {
-            root.join(path)
-        } else {
-            root.join(path).with_file_name("").join(file)
-        };
+        let target =
+            if file.is_empty() { root.join(path) } else { root.join(path).with_file_name("").join(file) };
         if !target.exists() {
             wrong.push(format!("{}: {link}: there is no such file", path.display()));
         } else if !anchor.is_empty() {
@@ -139,9 +123,7 @@ fn broken_links(root: &Path, path: &Path, text: &str) -> Vec<String> {
 
 #[test]
 fn links_between_documents_lead_somewhere() {
-    let broken = documents()
-        .into_iter()
-        .flat_map(|path| broken_links(&root(), &path, &read(&path)));
+    let broken = documents().into_iter().flat_map(|path| broken_links(&root(), &path, &read(&path)));
     assert_none(&broken.collect::<Vec<_>>());
 }
 
@@ -149,14 +131,8 @@ fn links_between_documents_lead_somewhere() {
 fn a_broken_link_is_caught() {
     let page = Path::new("docs/decisions/README.md");
     let broken = |text: &str| broken_links(&root(), page, text).len();
-    assert_eq!(
-        broken("[a](nothing.md) and [b](../TESTING.md#nothing), [c](#neither)"),
-        3
-    );
-    assert_eq!(
-        broken("[a](../TESTING.md#adding-a-case) [b](https://a.example/x) ```\n"),
-        0
-    );
+    assert_eq!(broken("[a](nothing.md) and [b](../TESTING.md#nothing), [c](#neither)"), 3);
+    assert_eq!(broken("[a](../TESTING.md#adding-a-case) [b](https://a.example/x) ```\n"), 0);
     assert_eq!(broken("```\n[a](nothing.md)\n```\n"), 0);
 }
 
@@ -166,22 +142,13 @@ fn a_broken_link_is_caught() {
 fn arguments(line: &str) -> Option<Vec<String>> {
     let line = line.trim_start_matches("$ "); // an indented line is part of a drawing or an output
     let line = line.strip_prefix("plimsoll ")?;
-    let words = line
-        .split_whitespace()
-        .take_while(|word| !word.starts_with(['#', '|', '>', '<', '&', ';']));
-    Some(
-        words
-            .map(|word| word.trim_matches(['\'', '"']).to_owned())
-            .collect(),
-    )
+    let words = line.split_whitespace().take_while(|word| !word.starts_with(['#', '|', '>', '<', '&', ';']));
+    Some(words.map(|word| word.trim_matches(['\'', '"']).to_owned()).collect())
 }
 
 /// Why the program does not understand these arguments. `--help` at the end makes it parse them and do nothing.
 fn misunderstood(arguments: &[String]) -> Option<String> {
-    let output = Command::new(env!("CARGO_BIN_EXE_plimsoll"))
-        .args(arguments)
-        .arg("--help")
-        .output();
+    let output = Command::new(env!("CARGO_BIN_EXE_plimsoll")).args(arguments).arg("--help").output();
     let output = output.expect("the program is built");
     (!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).into_owned())
 }
@@ -191,18 +158,10 @@ fn commands_in_documents_are_understood() {
     let (mut wrong, mut count) = (Vec::new(), 0);
     for path in documents() {
         let text = read(&path);
-        for arguments in blocks(&text)
-            .iter()
-            .flat_map(|block| block.lines())
-            .filter_map(arguments)
-        {
+        for arguments in blocks(&text).iter().flat_map(|block| block.lines()).filter_map(arguments) {
             count += 1;
             if let Some(why) = misunderstood(&arguments) {
-                wrong.push(format!(
-                    "{}: plimsoll {}\n{why}",
-                    path.display(),
-                    arguments.join(" ")
-                ));
+                wrong.push(format!("{}: plimsoll {}\n{why}", path.display(), arguments.join(" ")));
             }
         }
     }
@@ -232,23 +191,14 @@ fn a_wrong_command_is_caught() {
 fn configurations_in_the_readme_are_fine() {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("readme-{}.toml", std::process::id()));
     let readme = read("README.md");
-    let examples: Vec<String> = blocks(&readme)
-        .into_iter()
-        .filter(|block| block.starts_with("[[listen]]"))
-        .collect();
+    let examples: Vec<String> =
+        blocks(&readme).into_iter().filter(|block| block.starts_with("[[listen]]")).collect();
     assert!(!examples.is_empty());
     for example in examples {
         std::fs::write(&file, &example).expect("the test's own directory can be written");
-        let output = Command::new(env!("CARGO_BIN_EXE_plimsoll"))
-            .arg("check")
-            .arg(&file)
-            .output();
+        let output = Command::new(env!("CARGO_BIN_EXE_plimsoll")).arg("check").arg(&file).output();
         let output = output.expect("the program is built");
-        assert!(
-            output.status.success(),
-            "{example}\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "{example}\n{}", String::from_utf8_lossy(&output.stderr));
     }
     std::fs::remove_file(file).expect("it was written");
 }
@@ -257,18 +207,9 @@ fn configurations_in_the_readme_are_fine() {
 
 /// Source files of the data plane and of the pure crates below it.
 fn module(name: &str) -> Option<String> {
-    let crates = [
-        "plimsoll-proxy",
-        "plimsoll-http",
-        "plimsoll-traffic",
-        "plimsoll-config",
-    ];
-    let files = crates
-        .iter()
-        .map(|krate| root().join(format!("crates/{krate}/src/{name}.rs")));
-    files
-        .into_iter()
-        .find_map(|file| std::fs::read_to_string(file).ok())
+    let crates = ["plimsoll-proxy", "plimsoll-http", "plimsoll-traffic", "plimsoll-config"];
+    let files = crates.iter().map(|krate| root().join(format!("crates/{krate}/src/{name}.rs")));
+    files.into_iter().find_map(|file| std::fs::read_to_string(file).ok())
 }
 
 /// Files and functions named in code font that do not exist: `name.rs`, `module::function`.
@@ -297,11 +238,7 @@ fn the_life_of_a_request_names_real_files_and_functions_and_every_file() {
     let page = read("docs/LIFE_OF_A_REQUEST.md");
     let mut wrong = unknown_names(&page);
     for entry in std::fs::read_dir(root().join("crates/plimsoll-proxy/src")).expect("it is readable") {
-        let name = entry
-            .expect("it is readable")
-            .file_name()
-            .to_string_lossy()
-            .into_owned();
+        let name = entry.expect("it is readable").file_name().to_string_lossy().into_owned();
         if !page.contains(&format!("`{name}`")) {
             wrong.push(format!("{name} is not named"));
         }
@@ -321,11 +258,7 @@ fn missing_paths(root: &Path, text: &str) -> Vec<String> {
     let folders = ["crates/", "docs/", "examples/", "bench/", "fuzz/", "tools/"];
     let is_path =
         |word: &String| folders.iter().any(|f| word.starts_with(f)) && !word.contains(['*', '{', ' ']);
-    code_words(text)
-        .into_iter()
-        .filter(is_path)
-        .filter(|word| !root.join(word).exists())
-        .collect()
+    code_words(text).into_iter().filter(is_path).filter(|word| !root.join(word).exists()).collect()
 }
 
 #[test]
@@ -333,18 +266,11 @@ fn paths_in_code_font_exist() {
     let mut missing = Vec::new();
     for path in documents() {
         let words = missing_paths(&root(), &read(&path));
-        missing.extend(
-            words
-                .into_iter()
-                .map(|word| format!("{}: {word}", path.display())),
-        );
+        missing.extend(words.into_iter().map(|word| format!("{}: {word}", path.display())));
     }
     assert_none(&missing);
     assert_eq!(
-        missing_paths(
-            &root(),
-            "`crates/nothing` `docs/CLI.md` `crates/*/tests` `target/x`"
-        ),
+        missing_paths(&root(), "`crates/nothing` `docs/CLI.md` `crates/*/tests` `target/x`"),
         ["crates/nothing"]
     );
 }
@@ -352,14 +278,9 @@ fn paths_in_code_font_exist() {
 #[test]
 fn every_dependency_has_its_line() {
     let manifest = read("Cargo.toml");
-    let section = manifest
-        .split("[workspace.dependencies]")
-        .nth(1)
-        .expect("there is one");
+    let section = manifest.split("[workspace.dependencies]").nth(1).expect("there is one");
     let section = section.split("\n[").next().unwrap_or_default();
-    let names = section
-        .lines()
-        .filter_map(|line| line.split([' ', '.', '=']).next());
+    let names = section.lines().filter_map(|line| line.split([' ', '.', '=']).next());
     let wanted: BTreeSet<&str> = names
         .filter(|name| !name.is_empty() && !name.starts_with("plimsoll") && !name.starts_with('#'))
         .collect();
@@ -399,18 +320,14 @@ impl Demo {
     }
 
     fn line(&self) -> String {
-        self.lines
-            .recv_timeout(PATIENCE)
-            .expect("the demo prints another line")
+        self.lines.recv_timeout(PATIENCE).expect("the demo prints another line")
     }
 
     /// INT, as Ctrl-C sends it; the exit code, and what was said on standard error.
     fn interrupt(mut self) -> (Option<i32>, String) {
         kill_process(Pid::from_child(&self.child), Signal::INT).expect("it has not been waited for");
         let (mut said, mut stderr) = (String::new(), self.child.stderr.take().expect("piped"));
-        stderr
-            .read_to_string(&mut said)
-            .expect("it ends with the process");
+        stderr.read_to_string(&mut said).expect("it ends with the process");
         (self.child.wait().expect("it is our child").code(), said)
     }
 }
@@ -496,16 +413,10 @@ fn shape(line: &str) -> Vec<(String, String)> {
 fn the_readme_shows_what_the_demo_prints() {
     let readme = read("README.md");
     let block = |start: &str| {
-        blocks(&readme)
-            .into_iter()
-            .find(|b| b.starts_with(start))
-            .expect("the README shows it")
+        blocks(&readme).into_iter().find(|b| b.starts_with(start)).expect("the README shows it")
     };
     let (printed, answered) = (block("Plimsoll balances"), block("{\"server\":"));
-    let port = TcpListener::bind("127.0.0.1:0")
-        .and_then(|l| l.local_addr())
-        .expect("a free port")
-        .port();
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
     let demo = Demo::start(port);
     let (welcome, log): (Vec<&str>, Vec<&str>) = printed.lines().partition(|line| !line.starts_with('{'));
     let mut address = String::new();

@@ -30,28 +30,14 @@ fn start(args: &[&str]) -> Running {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap())
-        .lines()
-        .map(Result::unwrap);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     let first_line = lines.next().expect("a first line");
-    let address = first_line
-        .split(" listening on ")
-        .nth(1)
-        .unwrap()
-        .trim_start_matches("http://")
-        .to_owned();
+    let address = first_line.split(" listening on ").nth(1).unwrap().trim_start_matches("http://").to_owned();
     let control = args.contains(&"--control").then(|| {
         let line = lines.next().expect("a second line");
-        line.trim_start_matches("control at http://")
-            .trim_end_matches("/_origin")
-            .to_owned()
+        line.trim_start_matches("control at http://").trim_end_matches("/_origin").to_owned()
     });
-    Running {
-        child,
-        first_line,
-        address,
-        control,
-    }
+    Running { child, first_line, address, control }
 }
 
 impl Running {
@@ -63,20 +49,11 @@ impl Running {
 
     fn signal(&self, signal: &str) {
         let id = self.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-s", signal, &id])
-                .status()
-                .unwrap()
-                .success()
-        );
+        assert!(Command::new("kill").args(["-s", signal, &id]).status().unwrap().success());
     }
 
     fn put(&self, change: &Value) -> Value {
-        let (status, answer) = put(
-            self.control.as_ref().unwrap_or(&self.address),
-            &change.to_string(),
-        );
+        let (status, answer) = put(self.control.as_ref().unwrap_or(&self.address), &change.to_string());
         assert_eq!(status, 200, "{answer}");
         answer
     }
@@ -106,9 +83,7 @@ impl Answer {
     }
 
     fn header(&self, name: &str) -> Option<&str> {
-        self.head
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
     }
 }
 
@@ -138,17 +113,10 @@ fn exchange(mut stream: impl Read + Write, request: &str) -> Vec<u8> {
 }
 
 fn parse(raw: &[u8]) -> Answer {
-    let end = raw
-        .windows(4)
-        .position(|four| four == b"\r\n\r\n")
-        .expect("a whole head");
+    let end = raw.windows(4).position(|four| four == b"\r\n\r\n").expect("a whole head");
     let head = String::from_utf8_lossy(&raw[..end]).to_ascii_lowercase();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    Answer {
-        status,
-        head,
-        body: raw[end + 4..].to_vec(),
-    }
+    Answer { status, head, body: raw[end + 4..].to_vec() }
 }
 
 fn get_with(address: &str, target: &str, fields: &str) -> Answer {
@@ -172,10 +140,7 @@ fn put(address: &str, body: &str) -> (u16, Value) {
 #[test]
 fn says_who_it_is_and_what_it_received() {
     let origin = start(&["--listen", "127.0.0.1:0", "--name", "a"]);
-    assert_eq!(
-        origin.first_line,
-        format!("origin a listening on http://{}", origin.address)
-    );
+    assert_eq!(origin.first_line, format!("origin a listening on http://{}", origin.address));
     let request = "POST /x?y=1 HTTP/1.1\r\nHost: h\r\nX-Two: 1\r\nX-Two: 2\r\nContent-Length: 5\r\n\
                    Connection: close\r\n\r\nhello";
     let answer = parse(&exchange(connect(&origin.address), request));
@@ -236,16 +201,7 @@ fn statuses_and_errors_are_as_told() {
 
 #[test]
 fn shows_its_behaviour_and_counters() {
-    let origin = start(&[
-        "--listen",
-        "127.0.0.1:0",
-        "--name",
-        "a",
-        "--delay",
-        "1ms",
-        "--spread",
-        "1ms",
-    ]);
+    let origin = start(&["--listen", "127.0.0.1:0", "--name", "a", "--delay", "1ms", "--spread", "1ms"]);
     get(&origin.address, "/");
     let shown = origin.shown();
     assert_eq!(shown["server"], "a");
@@ -269,10 +225,7 @@ fn a_wrong_change_is_refused_and_changes_nothing() {
     }
     let (status, answer) = put(&origin.address, r#"{"refuse": true}"#);
     assert_eq!(status, 409);
-    assert!(
-        answer["error"].as_str().unwrap().contains("--control"),
-        "{answer}"
-    );
+    assert!(answer["error"].as_str().unwrap().contains("--control"), "{answer}");
     assert_eq!(origin.shown()["behaviour"]["status"], 200);
 }
 
@@ -303,10 +256,7 @@ fn hang_takes_the_request_and_says_nothing() {
     stream.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
     until(|| origin.shown()["in_flight"] == 1);
     stream.set_nonblocking(true).unwrap();
-    assert_eq!(
-        stream.read(&mut [0]).unwrap_err().kind(),
-        std::io::ErrorKind::WouldBlock
-    );
+    assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     drop(stream);
     until(|| origin.shown()["in_flight"] == 0);
 }
@@ -318,11 +268,7 @@ fn refuse_closes_the_port_until_taken_back() {
     origin.put(&json!({ "refuse": true }));
     let refused = TcpStream::connect(&origin.address).unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
-    assert_eq!(
-        idle.read(&mut [0]).unwrap(),
-        0,
-        "an open connection is closed as well"
-    );
+    assert_eq!(idle.read(&mut [0]).unwrap(), 0, "an open connection is closed as well");
     origin.put(&json!({ "refuse": false }));
     assert_eq!(get(&origin.address, "/").status, 200);
 }
@@ -339,14 +285,7 @@ fn delete_on_the_control_address_dies_with_code_1() {
 #[test]
 fn a_signal_ends_it_cleanly_after_the_request_in_flight() {
     for signal in ["TERM", "INT"] {
-        let origin = start(&[
-            "--listen",
-            "127.0.0.1:0",
-            "--control",
-            "127.0.0.1:0",
-            "--delay",
-            "300ms",
-        ]);
+        let origin = start(&["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--delay", "300ms"]);
         let _never_used = connect(&origin.address);
         let mut stream = connect(&origin.address);
         stream.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
@@ -383,10 +322,7 @@ fn listens_on_ipv6_and_unix_sockets() {
     let unix = start(&["--listen", &listen, "--name", "u"]);
     assert_eq!(unix.first_line, format!("origin u listening on {listen}"));
     let stream = UnixStream::connect(&path).unwrap();
-    let answer = parse(&exchange(
-        stream,
-        "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
-    ));
+    let answer = parse(&exchange(stream, "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"));
     assert_eq!(answer.json()["address"], listen);
     assert_eq!(unix.end("TERM").code(), Some(0));
     assert!(!path.exists());
@@ -401,8 +337,5 @@ fn a_taken_port_is_code_3_and_says_so() {
         .unwrap();
     assert_eq!(second.status.code(), Some(3));
     let message = String::from_utf8(second.stderr).unwrap();
-    assert!(
-        message.contains(&format!("cannot listen on {}", first.address)),
-        "{message}"
-    );
+    assert!(message.contains(&format!("cannot listen on {}", first.address)), "{message}");
 }

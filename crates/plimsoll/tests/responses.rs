@@ -47,11 +47,7 @@ impl Stage {
     #[track_caller]
     fn ask_after(&self) -> usize {
         let response = self.ask(&get("/two")).whole();
-        assert!(
-            response.body.ends_with(b" GET /two\n"),
-            "the next client got {}",
-            show(&response.body)
-        );
+        assert!(response.body.ends_with(b" GET /two\n"), "the next client got {}", show(&response.body));
         let (connection, request) = self.origin.arrived(0).pop().expect("it was answered");
         assert_eq!(request.target, b"/two");
         connection
@@ -59,21 +55,14 @@ impl Stage {
 
     /// How often a request for the path arrived whole.
     fn arrivals(&self, path: &str) -> usize {
-        self.origin
-            .paths()
-            .iter()
-            .filter(|arrived| *arrived == path)
-            .count()
+        self.origin.paths().iter().filter(|arrived| *arrived == path).count()
     }
 }
 
 /// What a request's answer depends on.
 fn asked(request: &[u8]) -> Asked<'_> {
     let method = request.split(|&b| b == b' ').next().unwrap_or_default();
-    Asked {
-        method,
-        upgrade: request.windows(8).any(|part| part == b"Upgrade:"),
-    }
+    Asked { method, upgrade: request.windows(8).any(|part| part == b"Upgrade:") }
 }
 
 fn send(bytes: impl Into<Vec<u8>>) -> Step {
@@ -106,9 +95,7 @@ fn a_malformed_answer_is_a_502_and_its_connection_is_closed() {
         if answer.status() != Some(502) {
             return Err(format!("the client got {}", answer.describe()));
         }
-        stage
-            .origin
-            .wait_until("the end of the bad connection", closed(0));
+        stage.origin.wait_until("the end of the bad connection", closed(0));
         match stage.ask_after() {
             0 => Err("the connection was used again".to_owned()),
             _ => Ok(()),
@@ -125,29 +112,15 @@ fn malformed_answers() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         (
             "length and coding",
-            ok(
-                "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n",
-                "2\r\nok\r\n0\r\n\r\n",
-            )
-            .into(),
+            ok("Content-Length: 2\r\nTransfer-Encoding: chunked\r\n", "2\r\nok\r\n0\r\n\r\n").into(),
         ),
         (
             "coding and length",
-            ok(
-                "Transfer-Encoding: chunked\r\nContent-Length: 2\r\n",
-                "2\r\nok\r\n0\r\n\r\n",
-            )
-            .into(),
+            ok("Transfer-Encoding: chunked\r\nContent-Length: 2\r\n", "2\r\nok\r\n0\r\n\r\n").into(),
         ),
-        (
-            "differing lengths",
-            fields(b"Content-Length: 2\r\nContent-Length: 3\r\n"),
-        ),
+        ("differing lengths", fields(b"Content-Length: 2\r\nContent-Length: 3\r\n")),
         ("differing lengths in a list", length("2, 3")),
-        (
-            "a length and an empty one",
-            fields(b"Content-Length: 2\r\nContent-Length:\r\n"),
-        ),
+        ("a length and an empty one", fields(b"Content-Length: 2\r\nContent-Length:\r\n")),
         ("length plus", length("+2")),
         ("length minus", length("-2")),
         ("length hexadecimal", length("0x2")),
@@ -191,65 +164,28 @@ fn malformed_answers() -> Vec<(&'static str, Vec<u8>)> {
         ("NUL in the reason", line("HTTP/1.1 200 O\0K")),
         ("a bare CR in the reason", line("HTTP/1.1 200 O\rK")),
         ("a bare LF in the reason", line("HTTP/1.1 200 O\nK")),
-        (
-            "LF behind the status line",
-            b"HTTP/1.1 200 OK\nContent-Length: 2\r\n\r\nok".to_vec(),
-        ),
+        ("LF behind the status line", b"HTTP/1.1 200 OK\nContent-Length: 2\r\n\r\nok".to_vec()),
         ("LF behind a field", fields(b"Content-Length: 2\nX: y\r\n")),
-        (
-            "LF as the head's end",
-            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\nok".to_vec(),
-        ),
-        (
-            "LF for all line ends",
-            b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok".to_vec(),
-        ),
-        (
-            "a field with a bare CR",
-            fields(b"X: y\rz\r\nContent-Length: 2\r\n"),
-        ),
+        ("LF as the head's end", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\nok".to_vec()),
+        ("LF for all line ends", b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok".to_vec()),
+        ("a field with a bare CR", fields(b"X: y\rz\r\nContent-Length: 2\r\n")),
         ("a field with NUL", fields(b"X: y\0\r\nContent-Length: 2\r\n")),
-        (
-            "a field with a control",
-            fields(b"X: \x1b[2J\r\nContent-Length: 2\r\n"),
-        ),
+        ("a field with a control", fields(b"X: \x1b[2J\r\nContent-Length: 2\r\n")),
         ("a folded field", fields(b"X: y\r\n z\r\nContent-Length: 2\r\n")),
-        (
-            "a length hidden by a fold",
-            fields(b"X: y\r\n Content-Length: 2\r\n"),
-        ),
-        (
-            "a space before the colon",
-            fields(b"X : y\r\nContent-Length: 2\r\n"),
-        ),
-        (
-            "a length with a space before the colon",
-            fields(b"Content-Length : 2\r\n"),
-        ),
+        ("a length hidden by a fold", fields(b"X: y\r\n Content-Length: 2\r\n")),
+        ("a space before the colon", fields(b"X : y\r\nContent-Length: 2\r\n")),
+        ("a length with a space before the colon", fields(b"Content-Length : 2\r\n")),
         ("no colon", fields(b"X\r\nContent-Length: 2\r\n")),
         ("an empty name", fields(b": y\r\nContent-Length: 2\r\n")),
         ("a name with a space", fields(b"X Y: z\r\nContent-Length: 2\r\n")),
-        (
-            "a name with obs-text",
-            fields(b"X\xe9: z\r\nContent-Length: 2\r\n"),
-        ),
-        (
-            "a field of 40,000 bytes",
-            fields(format!("X: {}\r\n", "x".repeat(40_000)).as_bytes()),
-        ),
+        ("a name with obs-text", fields(b"X\xe9: z\r\nContent-Length: 2\r\n")),
+        ("a field of 40,000 bytes", fields(format!("X: {}\r\n", "x".repeat(40_000)).as_bytes())),
         ("200 fields", fields("X: y\r\n".repeat(200).as_bytes())),
         ("a switch that nobody asked for", SWITCH.as_bytes().to_vec()),
-        (
-            "a switch and an answer",
-            format!("{SWITCH}{}", ok("Content-Length: 2\r\n", "ok")).into_bytes(),
-        ),
+        ("a switch and an answer", format!("{SWITCH}{}", ok("Content-Length: 2\r\n", "ok")).into_bytes()),
         (
             "a bad interim",
-            format!(
-                "HTTP/1.1 103 Hints\r\nX : y\r\n\r\n{}",
-                ok("Content-Length: 2\r\n", "ok")
-            )
-            .into_bytes(),
+            format!("HTTP/1.1 103 Hints\r\nX : y\r\n\r\n{}", ok("Content-Length: 2\r\n", "ok")).into_bytes(),
         ),
     ]
 }
@@ -263,10 +199,7 @@ fn a_server_that_leaves_before_a_whole_head_is_a_502() {
         ("half a status line", partial("HTTP/1.1 2")),
         ("half a head", partial("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n")),
         ("only an interim", partial("HTTP/1.1 103 Hints\r\n\r\n")),
-        (
-            "half a head, then reset",
-            vec![Step::Read, send("HTTP/1.1 200 OK\r\nX"), Step::Reset],
-        ),
+        ("half a head, then reset", vec![Step::Read, send("HTTP/1.1 200 OK\r\nX"), Step::Reset]),
     ];
     each(cases, |script| {
         let stage = Stage::new(vec![script]);
@@ -290,76 +223,25 @@ fn a_server_that_leaves_before_a_whole_head_is_a_502() {
 fn a_server_that_dies_in_a_body_is_seen_by_the_client() {
     let chunked = |body: &str| ok("Transfer-Encoding: chunked\r\n", body);
     let cases = vec![
-        (
-            "short by one byte",
-            vec![send(ok("Content-Length: 6\r\n", "hello")), Step::Close],
-        ),
-        (
-            "no body at all",
-            vec![send(ok("Content-Length: 6\r\n", "")), Step::Close],
-        ),
-        (
-            "short, then reset",
-            vec![send(ok("Content-Length: 6\r\n", "hello")), Step::Reset],
-        ),
-        (
-            "chunked without the last chunk",
-            vec![send(chunked("5\r\nhello\r\n")), Step::Close],
-        ),
-        (
-            "chunked, then reset",
-            vec![send(chunked("5\r\nhello\r\n")), Step::Reset],
-        ),
+        ("short by one byte", vec![send(ok("Content-Length: 6\r\n", "hello")), Step::Close]),
+        ("no body at all", vec![send(ok("Content-Length: 6\r\n", "")), Step::Close]),
+        ("short, then reset", vec![send(ok("Content-Length: 6\r\n", "hello")), Step::Reset]),
+        ("chunked without the last chunk", vec![send(chunked("5\r\nhello\r\n")), Step::Close]),
+        ("chunked, then reset", vec![send(chunked("5\r\nhello\r\n")), Step::Reset]),
         ("half a chunk", vec![send(chunked("a\r\nhello")), Step::Close]),
-        (
-            "half a chunk size",
-            vec![send(chunked("5\r\nhello\r\n1")), Step::Close],
-        ),
-        (
-            "no end of trailers",
-            vec![send(chunked("5\r\nhello\r\n0\r\n")), Step::Close],
-        ),
-        (
-            "half a trailer",
-            vec![send(chunked("5\r\nhello\r\n0\r\nX: y")), Step::Close],
-        ),
+        ("half a chunk size", vec![send(chunked("5\r\nhello\r\n1")), Step::Close]),
+        ("no end of trailers", vec![send(chunked("5\r\nhello\r\n0\r\n")), Step::Close]),
+        ("half a trailer", vec![send(chunked("5\r\nhello\r\n0\r\nX: y")), Step::Close]),
         ("no chunks", vec![send(chunked("")), Step::Close]),
-        (
-            "a bad chunk size",
-            vec![send(chunked("5\r\nhello\r\nx\r\n\r\n")), Step::Hang],
-        ),
-        (
-            "a chunk size with 0x",
-            vec![send(chunked("5\r\nhello\r\n0x0\r\n\r\n")), Step::Hang],
-        ),
-        (
-            "a chunk size with LF",
-            vec![send(chunked("5\r\nhello\r\n0\n\r\n")), Step::Hang],
-        ),
-        (
-            "a chunk end with LF",
-            vec![send(chunked("5\r\nhello\n0\r\n\r\n")), Step::Hang],
-        ),
-        (
-            "a chunk that is too long",
-            vec![send(chunked("5\r\nhello!\r\n0\r\n\r\n")), Step::Hang],
-        ),
-        (
-            "a bad chunk extension",
-            vec![send(chunked("5\r\nhello\r\n0;\r\n\r\n")), Step::Hang],
-        ),
-        (
-            "an endless chunk extension",
-            vec![send(chunked(&format!("5;{}", "e".repeat(1000)))), Step::Hang],
-        ),
-        (
-            "a bad trailer",
-            vec![send(chunked("5\r\nhello\r\n0\r\nX : y\r\n\r\n")), Step::Hang],
-        ),
-        (
-            "until close, then reset",
-            vec![send(ok("", "hello")), Step::Reset],
-        ),
+        ("a bad chunk size", vec![send(chunked("5\r\nhello\r\nx\r\n\r\n")), Step::Hang]),
+        ("a chunk size with 0x", vec![send(chunked("5\r\nhello\r\n0x0\r\n\r\n")), Step::Hang]),
+        ("a chunk size with LF", vec![send(chunked("5\r\nhello\r\n0\n\r\n")), Step::Hang]),
+        ("a chunk end with LF", vec![send(chunked("5\r\nhello\n0\r\n\r\n")), Step::Hang]),
+        ("a chunk that is too long", vec![send(chunked("5\r\nhello!\r\n0\r\n\r\n")), Step::Hang]),
+        ("a bad chunk extension", vec![send(chunked("5\r\nhello\r\n0;\r\n\r\n")), Step::Hang]),
+        ("an endless chunk extension", vec![send(chunked(&format!("5;{}", "e".repeat(1000)))), Step::Hang]),
+        ("a bad trailer", vec![send(chunked("5\r\nhello\r\n0\r\nX : y\r\n\r\n")), Step::Hang]),
+        ("until close, then reset", vec![send(ok("", "hello")), Step::Reset]),
     ];
     each(cases, |mut script| {
         script.insert(0, Step::Read);
@@ -370,9 +252,7 @@ fn a_server_that_dies_in_a_body_is_seen_by_the_client() {
             Answer::Whole(response) if response.status == 502 => {}
             answer => return Err(format!("the client got {}", answer.describe())),
         }
-        stage
-            .origin
-            .wait_until("the end of the bad connection", closed(0));
+        stage.origin.wait_until("the end of the bad connection", closed(0));
         match (stage.ask_after(), stage.arrivals("/one")) {
             (0, _) => Err("the connection was used again".to_owned()),
             (_, 1) => Ok(()),
@@ -395,11 +275,7 @@ fn a_broken_off_body_is_a_reset_where_the_end_of_the_connection_is_its_end() {
 
 #[test]
 fn the_log_tells_who_broke_off() {
-    let cut = vec![
-        Step::Read,
-        send(ok("Content-Length: 6\r\n", "hello")),
-        Step::Close,
-    ];
+    let cut = vec![Step::Read, send(ok("Content-Length: 6\r\n", "hello")), Step::Close];
     let stage = Stage::new(vec![cut]);
     stage.ask(&get("/cut"));
     stage.ask(&get("/fine")).whole();
@@ -437,22 +313,11 @@ struct Seen {
 impl Seen {
     fn new(request: impl Into<Vec<u8>>, answer: impl Into<Vec<u8>>) -> Self {
         let (request, answer) = (request.into(), answer.into());
-        Self {
-            request,
-            answer,
-            status: 200,
-            body: "hello",
-            reused: Some(true),
-            ..Self::default()
-        }
+        Self { request, answer, status: 200, body: "hello", reused: Some(true), ..Self::default() }
     }
 
     fn run(self) -> Result<(), String> {
-        let end = if self.until_close {
-            Step::Close
-        } else {
-            Step::Serve
-        };
+        let end = if self.until_close { Step::Close } else { Step::Serve };
         let stage = Stage::new(vec![vec![Step::Read, send(self.answer.clone()), end]]);
         let mut client = stage.client();
         client.send(&self.request);
@@ -485,20 +350,14 @@ impl Seen {
             return fault(format!("{} with {}", response.status, show(&response.body)));
         }
         if response.version != 1 || response.keep_alive == self.closes {
-            return fault(format!(
-                "version 1.{}, keep-alive {}",
-                response.version, response.keep_alive
-            ));
+            return fault(format!("version 1.{}, keep-alive {}", response.version, response.keep_alive));
         }
         for (name, value) in &self.with {
             if response.fields.all(name) != [value.as_bytes()] {
                 return fault(format!("not exactly one {name}: {value}"));
             }
         }
-        for name in self
-            .without
-            .iter()
-            .chain(&["keep-alive", "proxy-connection", "upgrade", "te", "trailer"])
+        for name in self.without.iter().chain(&["keep-alive", "proxy-connection", "upgrade", "te", "trailer"])
         {
             if response.fields.has(name) {
                 return fault((*name).to_owned());
@@ -520,19 +379,12 @@ fn framing_is_generated_anew() {
     let plain = || Seen::new(get("/one"), ok(LENGTH, "hello"));
     let chunks = || Seen::new(get("/one"), ok(CHUNKED, CHUNKS));
     let old = |fields: &str, rest: &str| format!("HTTP/1.0 200 OK\r\n{fields}\r\n{rest}");
-    let unframed = || Seen {
-        until_close: true,
-        reused: Some(false),
-        ..Seen::new(get("/one"), ok("", "hello"))
-    };
+    let unframed =
+        || Seen { until_close: true, reused: Some(false), ..Seen::new(get("/one"), ok("", "hello")) };
     let cases = vec![
         (
             "by length",
-            Seen {
-                with: vec![("content-length", "5")],
-                without: vec!["transfer-encoding"],
-                ..plain()
-            },
+            Seen { with: vec![("content-length", "5")], without: vec!["transfer-encoding"], ..plain() },
         ),
         (
             "chunked",
@@ -542,66 +394,25 @@ fn framing_is_generated_anew() {
                 ..chunks()
             },
         ),
-        (
-            "chunked in other case",
-            Seen::new(get("/one"), ok("transfer-encoding:\tChunked \r\n", CHUNKS)),
-        ),
-        (
-            "chunk extensions",
-            Seen::new(get("/one"), ok(CHUNKED, "5;a=b;c=\"d\"\r\nhello\r\n0;e\r\n\r\n")),
-        ),
+        ("chunked in other case", Seen::new(get("/one"), ok("transfer-encoding:\tChunked \r\n", CHUNKS))),
+        ("chunk extensions", Seen::new(get("/one"), ok(CHUNKED, "5;a=b;c=\"d\"\r\nhello\r\n0;e\r\n\r\n"))),
         (
             "trailers",
-            Seen::new(
-                get("/one"),
-                ok(CHUNKED, "5\r\nhello\r\n0\r\nX: y\r\nContent-Length: 9\r\n\r\n"),
-            ),
+            Seen::new(get("/one"), ok(CHUNKED, "5\r\nhello\r\n0\r\nX: y\r\nContent-Length: 9\r\n\r\n")),
         ),
-        (
-            "until close",
-            Seen {
-                with: vec![("transfer-encoding", "chunked")],
-                ..unframed()
-            },
-        ),
-        (
-            "until close and empty",
-            Seen {
-                body: "",
-                answer: ok("", "").into(),
-                ..unframed()
-            },
-        ),
-        (
-            "until close, said so",
-            Seen {
-                answer: ok("Connection: close\r\n", "hello").into(),
-                ..unframed()
-            },
-        ),
-        (
-            "until close from 1.0",
-            Seen {
-                answer: old("", "hello").into(),
-                ..unframed()
-            },
-        ),
+        ("until close", Seen { with: vec![("transfer-encoding", "chunked")], ..unframed() }),
+        ("until close and empty", Seen { body: "", answer: ok("", "").into(), ..unframed() }),
+        ("until close, said so", Seen { answer: ok("Connection: close\r\n", "hello").into(), ..unframed() }),
+        ("until close from 1.0", Seen { answer: old("", "hello").into(), ..unframed() }),
         (
             "by length from 1.0",
-            Seen {
-                until_close: true,
-                reused: Some(false),
-                ..Seen::new(get("/one"), old(LENGTH, "hello"))
-            },
+            Seen { until_close: true, reused: Some(false), ..Seen::new(get("/one"), old(LENGTH, "hello")) },
         ),
         (
             "kept alive from 1.0",
             Seen {
                 reused: None,
-                ..Seen::new(
-                    get("/one"),
-                    old("Connection: keep-alive\r\nContent-Length: 5\r\n", "hello"),
-                )
+                ..Seen::new(get("/one"), old("Connection: keep-alive\r\nContent-Length: 5\r\n", "hello"))
             },
         ),
         (
@@ -609,70 +420,35 @@ fn framing_is_generated_anew() {
             Seen {
                 until_close: true,
                 reused: Some(false),
-                ..Seen::new(
-                    get("/one"),
-                    ok("Connection: close\r\nContent-Length: 5\r\n", "hello"),
-                )
+                ..Seen::new(get("/one"), ok("Connection: close\r\nContent-Length: 5\r\n", "hello"))
             },
         ),
         (
             "the server keeps open what it said it would close",
             Seen {
                 reused: Some(false),
-                ..Seen::new(
-                    get("/one"),
-                    ok("Connection: x, CLOSE\r\nContent-Length: 5\r\n", "hello"),
-                )
+                ..Seen::new(get("/one"), ok("Connection: x, CLOSE\r\nContent-Length: 5\r\n", "hello"))
             },
         ),
         (
             "no content",
-            Seen {
-                status: 204,
-                body: "",
-                ..Seen::new(get("/one"), "HTTP/1.1 204 No Content\r\n\r\n")
-            },
+            Seen { status: 204, body: "", ..Seen::new(get("/one"), "HTTP/1.1 204 No Content\r\n\r\n") },
         ),
         (
             "not modified, with a length",
             Seen {
                 status: 304,
                 body: "",
-                ..Seen::new(
-                    get("/one"),
-                    "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n",
-                )
+                ..Seen::new(get("/one"), "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n")
             },
         ),
         (
             "HEAD by length",
-            Seen {
-                body: "",
-                with: vec![("content-length", "5")],
-                ..Seen::new(HEAD, ok(LENGTH, ""))
-            },
+            Seen { body: "", with: vec![("content-length", "5")], ..Seen::new(HEAD, ok(LENGTH, "")) },
         ),
-        (
-            "HEAD chunked",
-            Seen {
-                body: "",
-                ..Seen::new(HEAD, ok(CHUNKED, ""))
-            },
-        ),
-        (
-            "HEAD without framing",
-            Seen {
-                body: "",
-                ..Seen::new(HEAD, ok("", ""))
-            },
-        ),
-        (
-            "an empty body",
-            Seen {
-                body: "",
-                ..Seen::new(get("/one"), ok("Content-Length: 0\r\n", ""))
-            },
-        ),
+        ("HEAD chunked", Seen { body: "", ..Seen::new(HEAD, ok(CHUNKED, "")) }),
+        ("HEAD without framing", Seen { body: "", ..Seen::new(HEAD, ok("", "")) }),
+        ("an empty body", Seen { body: "", ..Seen::new(get("/one"), ok("Content-Length: 0\r\n", "")) }),
         (
             "an error",
             Seen {
@@ -682,71 +458,35 @@ fn framing_is_generated_anew() {
         ),
         (
             "an empty reason",
-            Seen {
-                status: 299,
-                ..Seen::new(get("/one"), "HTTP/1.1 299 \r\nContent-Length: 5\r\n\r\nhello")
-            },
+            Seen { status: 299, ..Seen::new(get("/one"), "HTTP/1.1 299 \r\nContent-Length: 5\r\n\r\nhello") },
         ),
-        (
-            "a reason in UTF-8",
-            Seen::new(
-                get("/one"),
-                "HTTP/1.1 200 schön\r\nContent-Length: 5\r\n\r\nhello",
-            ),
-        ),
+        ("a reason in UTF-8", Seen::new(get("/one"), "HTTP/1.1 200 schön\r\nContent-Length: 5\r\n\r\nhello")),
     ];
     each(cases, Seen::run);
 }
 
 #[test]
 fn clients_of_1_0_get_what_they_understand() {
-    let to_old = |answer: String| Seen {
-        closes: true,
-        without: vec!["transfer-encoding"],
-        ..Seen::new(OLD, answer)
-    };
-    let to_kept = |answer: String| Seen {
-        without: vec!["transfer-encoding"],
-        ..Seen::new(OLD_KEPT, answer)
-    };
+    let to_old =
+        |answer: String| Seen { closes: true, without: vec!["transfer-encoding"], ..Seen::new(OLD, answer) };
+    let to_kept = |answer: String| Seen { without: vec!["transfer-encoding"], ..Seen::new(OLD_KEPT, answer) };
     let interims = format!("HTTP/1.1 103 Hints\r\nLink: </a>\r\n\r\n{}", ok(LENGTH, "hello"));
     let cases = vec![
         ("by length", to_old(ok(LENGTH, "hello"))),
         ("chunked", to_old(ok(CHUNKED, CHUNKS))),
-        (
-            "until close",
-            Seen {
-                until_close: true,
-                reused: Some(false),
-                ..to_old(ok("", "hello"))
-            },
-        ),
+        ("until close", Seen { until_close: true, reused: Some(false), ..to_old(ok("", "hello")) }),
         ("interims", to_old(interims.clone())),
         ("kept alive by length", to_kept(ok(LENGTH, "hello"))),
-        (
-            "kept alive, chunked",
-            Seen {
-                closes: true,
-                ..to_kept(ok(CHUNKED, CHUNKS))
-            },
-        ),
+        ("kept alive, chunked", Seen { closes: true, ..to_kept(ok(CHUNKED, CHUNKS)) }),
         (
             "kept alive, until close",
-            Seen {
-                closes: true,
-                until_close: true,
-                reused: Some(false),
-                ..to_kept(ok("", "hello"))
-            },
+            Seen { closes: true, until_close: true, reused: Some(false), ..to_kept(ok("", "hello")) },
         ),
     ];
     each(cases, Seen::run);
 
     let stage = Stage::new(vec![vec![Step::Read, send(interims), Step::Serve]]);
-    assert!(
-        stage.ask(OLD).whole().interims.is_empty(),
-        "an interim went to a 1.0 client"
-    );
+    assert!(stage.ask(OLD).whole().interims.is_empty(), "an interim went to a 1.0 client");
 }
 
 #[test]
@@ -756,17 +496,11 @@ fn hop_by_hop_fields_of_answers_are_removed() {
     let cases = vec![
         (
             "named by Connection",
-            Seen {
-                without: vec!["x-secret"],
-                ..seen("Connection: X-Secret\r\nX-Secret: 1\r\n")
-            },
+            Seen { without: vec!["x-secret"], ..seen("Connection: X-Secret\r\nX-Secret: 1\r\n") },
         ),
         (
             "named behind it",
-            Seen {
-                without: vec!["x-secret"],
-                ..seen("X-Secret: 1\r\nConnection: x-SECRET\r\n")
-            },
+            Seen { without: vec!["x-secret"], ..seen("X-Secret: 1\r\nConnection: x-SECRET\r\n") },
         ),
         (
             "a list",
@@ -778,15 +512,9 @@ fn hop_by_hop_fields_of_answers_are_removed() {
         ),
         (
             "length named",
-            Seen {
-                with: vec![("content-length", "5")],
-                ..seen("Connection: Content-Length\r\n")
-            },
+            Seen { with: vec![("content-length", "5")], ..seen("Connection: Content-Length\r\n") },
         ),
-        (
-            "Keep-Alive",
-            seen("Connection: keep-alive\r\nKeep-Alive: timeout=5\r\n"),
-        ),
+        ("Keep-Alive", seen("Connection: keep-alive\r\nKeep-Alive: timeout=5\r\n")),
         ("Keep-Alive unnamed", seen("Keep-Alive: timeout=5\r\n")),
         ("Proxy-Connection", seen("Proxy-Connection: keep-alive\r\n")),
         ("Upgrade", seen("Connection: upgrade\r\nUpgrade: h2c\r\n")),
@@ -794,12 +522,7 @@ fn hop_by_hop_fields_of_answers_are_removed() {
         (
             "end-to-end fields stay",
             Seen {
-                with: vec![
-                    ("server", "x"),
-                    ("date", "now"),
-                    ("set-cookie", "a=b; c"),
-                    ("etag", "\"e\""),
-                ],
+                with: vec![("server", "x"), ("date", "now"), ("set-cookie", "a=b; c"), ("etag", "\"e\"")],
                 ..seen("Server: x\r\nDate: now\r\nSet-Cookie: a=b; c\r\nETag: \"e\"\r\n")
             },
         ),
@@ -810,22 +533,12 @@ fn hop_by_hop_fields_of_answers_are_removed() {
 #[test]
 fn order_and_spelling_of_fields_are_kept() {
     let fields = "X-b: 1\r\nSet-Cookie: a=1\r\nx-A: 2\r\nSET-COOKIE: b=2\r\n";
-    let stage = Stage::new(vec![vec![
-        Step::Read,
-        send(ok(&format!("{fields}{LENGTH}"), "hello")),
-        Step::Serve,
-    ]]);
+    let stage =
+        Stage::new(vec![vec![Step::Read, send(ok(&format!("{fields}{LENGTH}"), "hello")), Step::Serve]]);
     let got = stage.ask(&get("/one")).whole().fields;
-    let kept: Vec<String> = got
-        .0
-        .iter()
-        .map(|(name, _)| String::from_utf8_lossy(name).into_owned())
-        .collect();
-    let kept: Vec<&str> = kept
-        .iter()
-        .map(String::as_str)
-        .filter(|name| fields.contains(name))
-        .collect();
+    let kept: Vec<String> =
+        got.0.iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect();
+    let kept: Vec<&str> = kept.iter().map(String::as_str).filter(|name| fields.contains(name)).collect();
     assert_eq!(kept, ["X-b", "Set-Cookie", "x-A", "SET-COOKIE"]);
     assert_eq!(got.all("set-cookie"), [b"a=1", b"b=2"]);
 }
@@ -851,10 +564,7 @@ fn large_bodies_arrive_intact() {
         .map(|part| format!("{:x}\r\n{}\r\n", part.len(), String::from_utf8_lossy(part)))
         .collect();
     let answers = vec![
-        (
-            "by length",
-            ok(&format!("Content-Length: {}\r\n", data.len()), &data),
-        ),
+        ("by length", ok(&format!("Content-Length: {}\r\n", data.len()), &data)),
         ("chunked", ok(CHUNKED, &format!("{chunks}0\r\n\r\n"))),
         ("until close", ok("", &data)),
     ];
@@ -873,80 +583,41 @@ fn large_bodies_arrive_intact() {
 fn surplus_bytes_never_reach_the_next_client() {
     const POISON: &str = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison";
     let plain = ok(LENGTH, "hello");
-    let surplus = |request: &[u8], answer: String| Seen {
-        reused: Some(false),
-        ..Seen::new(request, answer)
-    };
-    let bodiless = |request: &[u8], status: u16, answer: String| Seen {
-        status,
-        body: "",
-        ..surplus(request, answer)
-    };
+    let surplus = |request: &[u8], answer: String| Seen { reused: Some(false), ..Seen::new(request, answer) };
+    let bodiless =
+        |request: &[u8], status: u16, answer: String| Seen { status, body: "", ..surplus(request, answer) };
     let one = get("/one");
     let cases = vec![
         ("an answer too many", surplus(&one, format!("{plain}{POISON}"))),
-        (
-            "an answer too many behind chunks",
-            surplus(&one, format!("{}{POISON}", ok(CHUNKED, CHUNKS))),
-        ),
+        ("an answer too many behind chunks", surplus(&one, format!("{}{POISON}", ok(CHUNKED, CHUNKS)))),
         ("a byte too many", surplus(&one, format!("{plain}!"))),
         ("an empty line too many", surplus(&one, format!("{plain}\r\n"))),
-        (
-            "an interim too late",
-            surplus(&one, format!("{plain}HTTP/1.1 103 Hints\r\n\r\n")),
-        ),
+        ("an interim too late", surplus(&one, format!("{plain}HTTP/1.1 103 Hints\r\n\r\n"))),
         ("HEAD with a body", bodiless(HEAD, 200, ok(LENGTH, "hello"))),
         ("HEAD with chunks", bodiless(HEAD, 200, ok(CHUNKED, CHUNKS))),
-        (
-            "HEAD with an answer for a body",
-            bodiless(HEAD, 200, ok("Content-Length: 44\r\n", POISON)),
-        ),
-        (
-            "204 with a body",
-            bodiless(&one, 204, format!("HTTP/1.1 204 x\r\n{LENGTH}\r\nhello")),
-        ),
-        (
-            "204 with chunks",
-            bodiless(&one, 204, format!("HTTP/1.1 204 x\r\n{CHUNKED}\r\n{CHUNKS}")),
-        ),
-        (
-            "304 with a body",
-            bodiless(&one, 304, format!("HTTP/1.1 304 x\r\n{LENGTH}\r\nhello")),
-        ),
-        (
-            "204 with an answer for a body",
-            bodiless(&one, 204, format!("HTTP/1.1 204 x\r\n\r\n{POISON}")),
-        ),
+        ("HEAD with an answer for a body", bodiless(HEAD, 200, ok("Content-Length: 44\r\n", POISON))),
+        ("204 with a body", bodiless(&one, 204, format!("HTTP/1.1 204 x\r\n{LENGTH}\r\nhello"))),
+        ("204 with chunks", bodiless(&one, 204, format!("HTTP/1.1 204 x\r\n{CHUNKED}\r\n{CHUNKS}"))),
+        ("304 with a body", bodiless(&one, 304, format!("HTTP/1.1 304 x\r\n{LENGTH}\r\nhello"))),
+        ("204 with an answer for a body", bodiless(&one, 204, format!("HTTP/1.1 204 x\r\n\r\n{POISON}"))),
     ];
     each(cases, Seen::run);
 }
 
 #[test]
 fn an_idle_connection_that_receives_bytes_is_closed() {
-    for poison in [
-        "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison",
-        "x",
-        "\r\n",
-        "HTTP/1.1 408 Timeout\r\n\r\n",
-    ] {
+    for poison in
+        ["HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison", "x", "\r\n", "HTTP/1.1 408 Timeout\r\n\r\n"]
+    {
         let gate = Gate::default();
-        let script = vec![
-            Step::Read,
-            send(ok(LENGTH, "hello")),
-            Step::Wait(gate.clone()),
-            send(poison),
-            Step::Hang,
-        ];
+        let script =
+            vec![Step::Read, send(ok(LENGTH, "hello")), Step::Wait(gate.clone()), send(poison), Step::Hang];
         let stage = Stage::new(vec![script]);
         assert_eq!(stage.ask(&get("/one")).whole().body, b"hello");
         gate.open();
-        stage
-            .origin
-            .wait_until("the poison leave", |connections| connections[0].steps >= 4);
+        stage.origin.wait_until("the poison leave", |connections| connections[0].steps >= 4);
         assert_ne!(stage.ask_after(), 0, "the poisoned connection was used");
-        stage
-            .origin
-            .wait_until("the end of the poisoned connection", closed(0));
+        stage.origin.wait_until("the end of the poisoned connection", closed(0));
     }
 }
 
@@ -954,24 +625,13 @@ fn an_idle_connection_that_receives_bytes_is_closed() {
 fn an_idle_connection_that_the_server_closed_is_not_used() {
     for end in [Step::Close, Step::Reset] {
         let gate = Gate::default();
-        let script = vec![
-            Step::Read,
-            send(ok(LENGTH, "hello")),
-            Step::Wait(gate.clone()),
-            end,
-        ];
+        let script = vec![Step::Read, send(ok(LENGTH, "hello")), Step::Wait(gate.clone()), end];
         let stage = Stage::new(vec![script]);
         assert_eq!(stage.ask(&get("/one")).whole().body, b"hello");
         gate.open();
-        stage
-            .origin
-            .wait_until("the end of the idle connection", closed(0));
+        stage.origin.wait_until("the end of the idle connection", closed(0));
         let response = stage.ask(POST).whole();
-        assert!(
-            response.body.ends_with(b" POST /one\n"),
-            "the POST got {}",
-            show(&response.body)
-        );
+        assert!(response.body.ends_with(b" POST /one\n"), "the POST got {}", show(&response.body));
         assert_eq!(stage.arrivals("/one"), 2);
     }
 }
@@ -984,11 +644,7 @@ fn a_get_on_a_dead_pooled_connection_is_tried_once_more() {
         let stage = Stage::new(vec![vec![Step::Read, send(ok(LENGTH, "hello")), Step::Read, end]]);
         assert_eq!(stage.ask(&get("/one")).whole().body, b"hello");
         assert_eq!(stage.ask_after(), 1);
-        assert_eq!(
-            stage.arrivals("/two"),
-            2,
-            "it arrives on the dying connection and on the fresh one"
-        );
+        assert_eq!(stage.arrivals("/two"), 2, "it arrives on the dying connection and on the fresh one");
     }
 }
 
@@ -996,14 +652,7 @@ fn a_get_on_a_dead_pooled_connection_is_tried_once_more() {
 fn a_get_is_not_tried_for_ever() {
     let first = vec![Step::Read, send(ok(LENGTH, "hello")), Step::Read, Step::Close];
     let dying = vec![Step::Read, Step::Close];
-    let stage = Stage::new(vec![
-        first,
-        dying.clone(),
-        dying.clone(),
-        dying.clone(),
-        dying.clone(),
-        dying,
-    ]);
+    let stage = Stage::new(vec![first, dying.clone(), dying.clone(), dying.clone(), dying.clone(), dying]);
     assert_eq!(stage.ask(&get("/one")).whole().body, b"hello");
     assert_eq!(stage.ask(&get("/two")).status(), Some(502));
     assert!(stage.arrivals("/two") <= 4, "{} arrivals", stage.arrivals("/two"));
@@ -1022,13 +671,8 @@ fn a_post_on_a_dead_pooled_connection_is_a_502_and_never_delivered_twice() {
 
 #[test]
 fn nothing_is_tried_again_once_the_answer_has_begun() {
-    let script = vec![
-        Step::Read,
-        send(ok(LENGTH, "hello")),
-        Step::Read,
-        send("HTTP/1.1 200 OK\r\nX"),
-        Step::Close,
-    ];
+    let script =
+        vec![Step::Read, send(ok(LENGTH, "hello")), Step::Read, send("HTTP/1.1 200 OK\r\nX"), Step::Close];
     let stage = Stage::new(vec![script]);
     assert_eq!(stage.ask(&get("/before")).whole().body, b"hello");
     assert_eq!(stage.ask(&get("/one")).status(), Some(502));
@@ -1049,27 +693,16 @@ fn interim_answers_are_passed_on_up_to_sixteen() {
             Step::Serve,
         ]]);
         let response = stage.ask(&get("/one")).whole();
-        assert_eq!(
-            (response.interims.len(), response.body.as_slice()),
-            (count, &b"hello"[..])
-        );
+        assert_eq!((response.interims.len(), response.body.as_slice()), (count, &b"hello"[..]));
         let (status, fields) = &response.interims[0];
-        assert_eq!(
-            (*status, fields.all("link").as_slice()),
-            (103, &[&b"</style.css>"[..]][..])
-        );
+        assert_eq!((*status, fields.all("link").as_slice()), (103, &[&b"</style.css>"[..]][..]));
         assert!(!fields.has("x-secret"), "{fields:?}");
         assert_eq!(stage.ask_after(), 0, "interims are no reason to close");
     }
-    let stage = Stage::new(vec![vec![
-        Step::Read,
-        send(interim.repeat(17) + &ok(LENGTH, "hello")),
-        Step::Hang,
-    ]]);
+    let stage =
+        Stage::new(vec![vec![Step::Read, send(interim.repeat(17) + &ok(LENGTH, "hello")), Step::Hang]]);
     assert_eq!(stage.ask(&get("/one")).status(), Some(502));
-    stage
-        .origin
-        .wait_until("the end of the talkative connection", closed(0));
+    stage.origin.wait_until("the end of the talkative connection", closed(0));
     assert_ne!(stage.ask_after(), 0);
 }
 
@@ -1079,17 +712,11 @@ fn unasked_and_odd_interims_do_not_hide_the_answer() {
         ("100 unasked", "HTTP/1.1 100 Continue\r\n\r\n"),
         ("102", "HTTP/1.1 102 Processing\r\n\r\n"),
         ("199", "HTTP/1.1 199 x\r\n\r\n"),
-        (
-            "103 with a length",
-            "HTTP/1.1 103 Hints\r\nContent-Length: 5\r\n\r\n",
-        ),
+        ("103 with a length", "HTTP/1.1 103 Hints\r\nContent-Length: 5\r\n\r\n"),
     ];
     each(cases, |interim| {
-        let stage = Stage::new(vec![vec![
-            Step::Read,
-            send(interim.to_owned() + &ok(LENGTH, "hello")),
-            Step::Serve,
-        ]]);
+        let stage =
+            Stage::new(vec![vec![Step::Read, send(interim.to_owned() + &ok(LENGTH, "hello")), Step::Serve]]);
         match stage.ask(&get("/one")) {
             Answer::Whole(response) if response.status == 200 && response.body == b"hello" => {}
             answer => return Err(format!("the client got {}", answer.describe())),
@@ -1110,39 +737,27 @@ fn a_client_that_expects_is_told_to_continue() {
     assert!(invited.starts_with(b"HTTP/1.1 100 "), "{}", show(&invited));
     client.send(b"hello");
     let response = client.answer().whole();
-    assert!(
-        response.body.ends_with(b" POST /one\n"),
-        "{}",
-        show(&response.body)
-    );
+    assert!(response.body.ends_with(b" POST /one\n"), "{}", show(&response.body));
     assert_eq!(stage.origin.arrived(0)[0].1.body, b"hello");
 }
 
 #[test]
 fn an_asked_switch_makes_a_tunnel_that_is_never_pooled() {
-    let stage = Stage::new(vec![vec![
-        Step::Read,
-        send(SWITCH.to_owned() + "\x01early"),
-        Step::Hang,
-    ]]);
+    let stage = Stage::new(vec![vec![Step::Read, send(SWITCH.to_owned() + "\x01early"), Step::Hang]]);
     let mut client = stage.client();
     client.send(WEBSOCKET);
     let response = client.answer_to(asked(WEBSOCKET)).whole();
     assert_eq!(response.status, 101, "{}", show(&response.body));
     assert_eq!(response.fields.all("upgrade"), [b"websocket"]);
-    assert!(
-        response.fields.lists("connection", "upgrade"),
-        "{:?}",
-        response.fields
-    );
+    assert!(response.fields.lists("connection", "upgrade"), "{:?}", response.fields);
     assert_eq!(client.read(6), b"\x01early");
 
     // In a tunnel a request is just bytes.
     let inside = b"GET /inside HTTP/1.1\r\n\r\n\0\xff";
     client.send(inside);
-    stage.origin.wait_until("the bytes of the tunnel", |connections| {
-        connections[0].received.ends_with(inside)
-    });
+    stage
+        .origin
+        .wait_until("the bytes of the tunnel", |connections| connections[0].received.ends_with(inside));
     client.finish_sending();
     drop(client);
     stage.origin.wait_until("the end of the tunnel", closed(0));
@@ -1151,11 +766,7 @@ fn an_asked_switch_makes_a_tunnel_that_is_never_pooled() {
 
 #[test]
 fn a_tunnel_ends_for_the_client_when_the_server_ends_it() {
-    let stage = Stage::new(vec![vec![
-        Step::Read,
-        send(SWITCH.to_owned() + "bye"),
-        Step::Close,
-    ]]);
+    let stage = Stage::new(vec![vec![Step::Read, send(SWITCH.to_owned() + "bye"), Step::Close]]);
     let mut client = stage.client();
     client.send(WEBSOCKET);
     assert_eq!(client.answer_to(asked(WEBSOCKET)).status(), Some(101));
@@ -1166,30 +777,17 @@ fn a_tunnel_ends_for_the_client_when_the_server_ends_it() {
 #[test]
 fn bytes_behind_an_upgrade_wait_for_the_switch() {
     let gate = Gate::default();
-    let stage = Stage::new(vec![vec![
-        Step::ReadHead,
-        Step::Wait(gate.clone()),
-        send(SWITCH),
-        Step::Hang,
-    ]]);
+    let stage = Stage::new(vec![vec![Step::ReadHead, Step::Wait(gate.clone()), send(SWITCH), Step::Hang]]);
     let mut client = stage.client();
     client.send(&[WEBSOCKET, b"EARLY"].concat());
-    stage.origin.wait_until("the upgrade", |connections| {
-        connections.first().is_some_and(|c| c.steps >= 1)
-    });
+    stage.origin.wait_until("the upgrade", |connections| connections.first().is_some_and(|c| c.steps >= 1));
     let received = stage.origin.connections()[0].received.clone();
-    assert!(
-        received.ends_with(b"\r\n\r\n"),
-        "bytes went through before the switch: {}",
-        show(&received)
-    );
+    assert!(received.ends_with(b"\r\n\r\n"), "bytes went through before the switch: {}", show(&received));
     gate.open();
     assert_eq!(client.answer_to(asked(WEBSOCKET)).status(), Some(101));
     stage
         .origin
-        .wait_until("the bytes after the switch", |connections| {
-            connections[0].received.ends_with(b"EARLY")
-        });
+        .wait_until("the bytes after the switch", |connections| connections[0].received.ends_with(b"EARLY"));
 }
 
 // ---- answers that come early, and requests that wait ----
@@ -1205,19 +803,16 @@ fn check_early(stage: &Stage, mut client: Client, status: u16) {
     client.send(SMUGGLED);
     client.send(SMUGGLED);
     assert!(client.is_closed(), "left open, with {}", show(client.unread()));
-    stage
-        .origin
-        .wait_until("the end of the early connection", closed(0));
+    stage.origin.wait_until("the end of the early connection", closed(0));
     assert_ne!(stage.ask_after(), 0);
     assert_eq!(stage.arrivals("/smuggled"), 0);
 }
 
 #[test]
 fn an_early_answer_ends_both_connections() {
-    for (answer, status) in [
-        (ok(LENGTH, "hello"), 200),
-        ("HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n".into(), 403),
-    ] {
+    for (answer, status) in
+        [(ok(LENGTH, "hello"), 200), ("HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n".into(), 403)]
+    {
         let stage = Stage::new(vec![vec![Step::ReadHead, send(answer), Step::Hang]]);
         let mut client = stage.client();
         client.send(b"POST /one HTTP/1.1\r\nHost: a\r\nContent-Length: 40\r\n\r\nhello");
@@ -1244,19 +839,12 @@ fn an_answer_instead_of_continue_ends_both_connections() {
 #[test]
 fn pipelined_requests_travel_one_at_a_time_and_return_in_order() {
     let gate = Gate::default();
-    let script = vec![
-        Step::Read,
-        Step::Wait(gate.clone()),
-        send(ok(LENGTH, "hello")),
-        Step::Serve,
-    ];
+    let script = vec![Step::Read, Step::Wait(gate.clone()), send(ok(LENGTH, "hello")), Step::Serve];
     let stage = Stage::new(vec![script]);
     let mut client = stage.client();
     client.send(&[get("/one"), get("/second"), get("/third")].concat());
     stage.origin.wait_until("the first request", |connections| {
-        connections
-            .first()
-            .is_some_and(|connection| connection.requests.len() == 1)
+        connections.first().is_some_and(|connection| connection.requests.len() == 1)
     });
     assert_eq!(
         (stage.origin.connections().len(), stage.origin.leftover()),

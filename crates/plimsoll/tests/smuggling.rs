@@ -26,13 +26,7 @@ use support::{Answer, Client, Origin, Plimsoll, get, show};
 use table::{Case, Meant, Outcome};
 
 fn cases() -> Vec<Case> {
-    let tables = [
-        framing::cases(),
-        chunks::cases(),
-        lines::cases(),
-        hosts::cases(),
-        semantics::cases(),
-    ];
+    let tables = [framing::cases(), chunks::cases(), lines::cases(), hosts::cases(), semantics::cases()];
     tables.into_iter().flatten().collect()
 }
 
@@ -67,14 +61,9 @@ fn judge(case: &Case) -> Result<(), String> {
             _ => false,
         };
         if !agrees {
-            return Err(format!(
-                "{}: {outcome:?}, but the oracle says {verdict:?}",
-                case.name
-            ));
+            return Err(format!("{}: {outcome:?}, but the oracle says {verdict:?}", case.name));
         }
-        rest = verdict
-            .message()
-            .map_or(&[][..], |request| &rest[request.consumed..]);
+        rest = verdict.message().map_or(&[][..], |request| &rest[request.consumed..]);
     }
     Ok(())
 }
@@ -104,22 +93,12 @@ const ENOUGH_FAILURES: usize = 20;
 fn run_table(sendings: &[Sending]) {
     let origin = Origin::serve();
     let program = Plimsoll::before(&[origin.address()]);
-    let mut stage = Stage {
-        origin,
-        program,
-        number: 0,
-        meant: BTreeSet::new(),
-        cut: BTreeSet::new(),
-    };
+    let mut stage = Stage { origin, program, number: 0, meant: BTreeSet::new(), cut: BTreeSet::new() };
     let mut failures = Vec::new();
     'table: for case in &cases() {
         for &sending in sendings {
             if let Err(reason) = stage.run(case, sending) {
-                failures.push(format!(
-                    "{} ({sending:?}): {reason}\n    {}",
-                    case.name,
-                    show(&case.bytes)
-                ));
+                failures.push(format!("{} ({sending:?}): {reason}\n    {}", case.name, show(&case.bytes)));
             }
             if failures.len() >= ENOUGH_FAILURES {
                 break 'table;
@@ -127,12 +106,7 @@ fn run_table(sendings: &[Sending]) {
         }
     }
     failures.extend(stage.check_every_byte());
-    assert!(
-        failures.is_empty(),
-        "{} failed:\n{}",
-        failures.len(),
-        failures.join("\n")
-    );
+    assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
 }
 
 /// The program between the client and the recording server, and what the server may receive.
@@ -157,12 +131,9 @@ impl Stage {
         let result = self.converse(case, sending, &mut expected);
         if case.may_be_cut() {
             self.cut.insert(self.number);
-            self.origin
-                .wait_until("the end of connections with half a request", |connections| {
-                    connections
-                        .iter()
-                        .all(|c| c.closed || c.received.len() == c.taken)
-                });
+            self.origin.wait_until("the end of connections with half a request", |connections| {
+                connections.iter().all(|c| c.closed || c.received.len() == c.taken)
+            });
         }
         // A request of another connection comes last: the one worker has finished with this case before it.
         let sync = format!("/sync-{:04}", self.number);
@@ -187,14 +158,8 @@ impl Stage {
     }
 
     fn expect_request(&mut self, meant: &Meant) {
-        let Meant {
-            method, target, body, ..
-        } = meant;
-        self.meant.insert((
-            method.clone().into_bytes(),
-            target.clone().into_bytes(),
-            body.clone(),
-        ));
+        let Meant { method, target, body, .. } = meant;
+        self.meant.insert((method.clone().into_bytes(), target.clone().into_bytes(), body.clone()));
     }
 
     /// The client's side of a case: sends it, reads an answer for each outcome, then probes the connection.
@@ -278,10 +243,7 @@ impl Stage {
     ) -> Result<(), String> {
         self.expect_request(meant);
         expected.push(meant.clone());
-        let asked = Asked {
-            method: meant.method.as_bytes(),
-            upgrade: false,
-        };
+        let asked = Asked { method: meant.method.as_bytes(), upgrade: false };
         check_answer(client.answer_to(asked), meant)
     }
 
@@ -291,9 +253,7 @@ impl Stage {
         let (arrived_count, expected_count) = (arrived.len(), expected.len());
         if arrived_count != expected_count {
             let paths: Vec<String> = arrived.iter().map(|(_, request)| show(&request.target)).collect();
-            return Err(format!(
-                "{arrived_count} requests arrived instead of {expected_count}: {paths:?}"
-            ));
+            return Err(format!("{arrived_count} requests arrived instead of {expected_count}: {paths:?}"));
         }
         let mut pairs = arrived.iter().zip(expected);
         pairs.try_for_each(|((_, request), meant)| check_request(request, meant))
@@ -304,16 +264,11 @@ impl Stage {
         let mut faults = Vec::new();
         for connection in self.origin.connections() {
             let mut rest = &connection.received[..];
-            faults.extend(
-                connection
-                    .fault
-                    .map(|class| format!("the server had to refuse a request: {class}")),
-            );
+            faults
+                .extend(connection.fault.map(|class| format!("the server had to refuse a request: {class}")));
             while let Verdict::Message(request) = oracle::request(rest, &Rules::behind()) {
                 rest = &rest[request.consumed..];
-                let Request {
-                    method, target, body, ..
-                } = request;
+                let Request { method, target, body, .. } = request;
                 let known = (method, target, body);
                 if !self.meant.contains(&known) {
                     faults.push(format!("nobody meant {} {}", show(&known.0), show(&known.1)));
@@ -336,37 +291,26 @@ fn check_refusal(answer: Answer, statuses: &[u16]) -> Result<(), String> {
         Answer::Whole(response) if statuses.contains(&response.status) => {
             Err(format!("{} without Connection: close", response.status))
         }
-        answer => Err(format!(
-            "instead of one of {statuses:?} the client got {}",
-            answer.describe()
-        )),
+        answer => Err(format!("instead of one of {statuses:?} the client got {}", answer.describe())),
     }
 }
 
 /// The server's answer names what the server was asked.
 fn check_answer(answer: Answer, meant: &Meant) -> Result<(), String> {
     let Answer::Whole(response) = answer else {
-        return Err(format!(
-            "for {} the client got {}",
-            meant.target,
-            answer.describe()
-        ));
+        return Err(format!("for {} the client got {}", meant.target, answer.describe()));
     };
     let said = format!(" {} {}\n", meant.method, meant.target);
     let right =
         response.status == 200 && (meant.method == "HEAD" || response.body.ends_with(said.as_bytes()));
     match right {
-        true if response.keep_alive == meant.closes => Err(format!(
-            "the answer to {} promises keep-alive: {}",
-            meant.target, response.keep_alive
-        )),
+        true if response.keep_alive == meant.closes => {
+            Err(format!("the answer to {} promises keep-alive: {}", meant.target, response.keep_alive))
+        }
         true => Ok(()),
-        false => Err(format!(
-            "for {} the client got {} {}",
-            meant.target,
-            response.status,
-            show(&response.body)
-        )),
+        false => {
+            Err(format!("for {} the client got {} {}", meant.target, response.status, show(&response.body)))
+        }
     }
 }
 
@@ -389,13 +333,7 @@ fn check_request(request: &Request, meant: &Meant) -> Result<(), String> {
         }
     }
     // Never forwarded, whether a case names them or not.
-    let hop_by_hop = [
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "http2-settings",
-    ];
+    let hop_by_hop = ["keep-alive", "proxy-connection", "te", "trailer", "http2-settings"];
     for name in meant.without.iter().chain(&hop_by_hop) {
         if fields.has(name) {
             return fault(format!("with {name}"));
@@ -408,11 +346,7 @@ fn check_request(request: &Request, meant: &Meant) -> Result<(), String> {
     if !request.trailers.0.is_empty() {
         return fault("with trailers".to_owned());
     }
-    let evil = |bytes: &Vec<u8>| {
-        String::from_utf8_lossy(bytes)
-            .to_ascii_lowercase()
-            .contains("evil")
-    };
+    let evil = |bytes: &Vec<u8>| String::from_utf8_lossy(bytes).to_ascii_lowercase().contains("evil");
     match fields.0.iter().any(|(name, value)| evil(name) || evil(value)) {
         true => fault("with evil in its head".to_owned()),
         false => Ok(()),

@@ -22,14 +22,7 @@ use source::{Source, functions};
 use table::{CRATES, Crate, EXCEPT, LONG_FILES, LONG_FUNCTIONS};
 
 /// Folders that hold nothing written by hand.
-const SKIPPED: [&str; 6] = [
-    "target",
-    ".git",
-    "corpus",
-    "artifacts",
-    "node_modules",
-    "__pycache__",
-];
+const SKIPPED: [&str; 6] = ["target", ".git", "corpus", "artifacts", "node_modules", "__pycache__"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -47,11 +40,7 @@ fn files(folder: &str, passes: &dyn Fn(&str) -> bool) -> Vec<String> {
     };
     for entry in entries.map(|entry| entry.expect("the work tree is readable")) {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let path = if folder.is_empty() {
-            name.clone()
-        } else {
-            format!("{folder}/{name}")
-        };
+        let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
         let kind = entry.file_type().expect("the work tree is readable");
         if kind.is_dir() && !SKIPPED.contains(&name.as_str()) {
             found.extend(files(&path, passes));
@@ -83,16 +72,12 @@ fn everywhere(rule: impl Fn(&Source) -> Vec<String>) -> Vec<String> {
 }
 
 fn rules_of(source: &Source) -> Option<&'static Crate> {
-    CRATES
-        .iter()
-        .find(|krate| source.krate() == Some(krate.name) && !source.is_test())
+    CRATES.iter().find(|krate| source.krate() == Some(krate.name) && !source.is_test())
 }
 
 #[test]
 fn each_crate_names_only_what_it_may() {
-    assert_none(everywhere(|s| {
-        rules_of(s).map_or(Vec::new(), |krate| forbidden_paths(s, krate, EXCEPT))
-    }));
+    assert_none(everywhere(|s| rules_of(s).map_or(Vec::new(), |krate| forbidden_paths(s, krate, EXCEPT))));
 }
 
 #[test]
@@ -152,13 +137,7 @@ fn every_file_says_what_it_is_for() {
 
 #[test]
 fn functions_stay_below_the_wall() {
-    assert_none(everywhere(|s| {
-        if s.is_test() {
-            Vec::new()
-        } else {
-            long_functions(s, LONG_FUNCTIONS)
-        }
-    }));
+    assert_none(everywhere(|s| if s.is_test() { Vec::new() } else { long_functions(s, LONG_FUNCTIONS) }));
     let stale = |(file, name, _): &&(&str, &str, &str)| {
         let long = functions(&Source::new(file, &read(file)).code);
         !long.iter().any(|f| f.name == *name && f.lines > FUNCTION_WALL)

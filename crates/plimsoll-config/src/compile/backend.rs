@@ -17,23 +17,12 @@ impl Compiler<'_> {
     /// All `[backend.NAME]`.
     pub(super) fn backends(&mut self, root: &Fields) {
         for field in root.table("backend").map_or(&[][..], |fields| &fields.entries) {
-            self.check_backend_name(Written {
-                text: &field.name,
-                at: field.at,
-            });
+            self.check_backend_name(Written { text: &field.name, at: field.at });
             // One that is wrong keeps its place, so that what refers to it is not reported too.
             let empty = Fields::default();
-            let backend = self.backend(
-                field.name.clone(),
-                field.node.fields().unwrap_or(&empty),
-                field.at,
-            );
+            let backend = self.backend(field.name.clone(), field.node.fields().unwrap_or(&empty), field.at);
             self.backends.push(backend);
-            self.names.push(Name {
-                text: field.name.clone(),
-                at: field.at,
-                used: false,
-            });
+            self.names.push(Name { text: field.name.clone(), at: field.at, used: false });
         }
     }
 
@@ -52,11 +41,7 @@ impl Compiler<'_> {
         let max_requests = fields.count("max_requests").unwrap_or(0);
         let servers = self.servers(fields.items("servers"), max_requests);
         self.warn_if_idle(&name, &servers, at);
-        Backend {
-            name,
-            servers,
-            balance: self.balance(fields.table("balance")),
-        }
+        Backend { name, servers, balance: self.balance(fields.table("balance")) }
     }
 
     /// The servers of a listener, as a backend of their own; gives its index.
@@ -67,16 +52,9 @@ impl Compiler<'_> {
         // Only port 0 can stand twice.
         let taken = |name: &String| self.backends.iter().any(|backend| backend.name == *name);
         let others = (2..).map(|number| format!("{first} #{number}"));
-        let name = std::iter::once(first.clone())
-            .chain(others)
-            .find(|name| !taken(name))
-            .unwrap_or_default();
+        let name = std::iter::once(first.clone()).chain(others).find(|name| !taken(name)).unwrap_or_default();
         self.warn_if_idle(&name, &servers, bind.at);
-        self.backends.push(Backend {
-            name,
-            servers,
-            balance: Balance::P2c,
-        });
+        self.backends.push(Backend { name, servers, balance: Balance::P2c });
         self.backends.len() - 1
     }
 
@@ -89,13 +67,9 @@ impl Compiler<'_> {
             };
             match seen.iter().find(|(name, _)| *name == server.name) {
                 Some((name, first)) => self.report.error(
-                    Problem::new(
-                        Code::Duplicate,
-                        item.at,
-                        format!("the server `{name}` stands twice"),
-                    )
-                    .also(*first, "first here")
-                    .help("give one of them another `name`, or more `weight` to one alone".to_owned()),
+                    Problem::new(Code::Duplicate, item.at, format!("the server `{name}` stands twice"))
+                        .also(*first, "first here")
+                        .help("give one of them another `name`, or more `weight` to one alone".to_owned()),
                 ),
                 None => seen.push((server.name.clone(), item.at)),
             }
@@ -108,16 +82,11 @@ impl Compiler<'_> {
         let fields = item.fields()?;
         let written = fields.text("address")?;
         let address = self.accept(parse_server(written.text), written.at)?;
-        let name = self
-            .label(fields.text("name"))
-            .unwrap_or_else(|| written.text.to_owned());
+        let name = self.label(fields.text("name")).unwrap_or_else(|| written.text.to_owned());
         Some(Server {
             name,
             address,
-            weight: fields
-                .number("weight")
-                .and_then(|weight| u16::try_from(weight).ok())
-                .unwrap_or(0),
+            weight: fields.number("weight").and_then(|weight| u16::try_from(weight).ok()).unwrap_or(0),
             backup: fields.flag("backup"),
             max_requests: fields.count("max_requests").unwrap_or(max_requests),
         })
@@ -129,10 +98,11 @@ impl Compiler<'_> {
         let sound = !written.text.chars().any(char::is_control) && written.text.trim() == written.text;
         if written.text.is_empty() || written.text.len() > LONGEST_NAME || !sound {
             let message = format!("`{}` cannot be a name", written.text);
-            self.report
-                .error(Problem::new(Code::BadValue, written.at, message).help(format!(
+            self.report.error(
+                Problem::new(Code::BadValue, written.at, message).help(format!(
                     "1 to {LONGEST_NAME} bytes, no white space around it, no control characters"
-                )));
+                )),
+            );
         }
         Some(written.text.to_owned())
     }

@@ -20,8 +20,7 @@ impl Compiler<'_> {
         };
         if matches!(&field.node.value, Value::List(items) if items.is_empty()) {
             let problem = Problem::new(Code::NothingToDo, field.at, "there is no listener");
-            self.report
-                .error(problem.help("add `[[listen]]` with `bind = \":8080\"`".to_owned()));
+            self.report.error(problem.help("add `[[listen]]` with `bind = \":8080\"`".to_owned()));
         }
         let routed = root.probably_has("route");
         let mut bound: Vec<(SocketAddr, At)> = Vec::new();
@@ -42,10 +41,7 @@ impl Compiler<'_> {
             bound.push((bind, written.at));
         }
         // Without a bind text its servers are checked under its place alone.
-        let name = written.unwrap_or(Written {
-            text: "?",
-            at: node.at,
-        });
+        let name = written.unwrap_or(Written { text: "?", at: node.at });
         let fallback = match fields.find("to") {
             Some(to) => self.fallback(name, to),
             None => {
@@ -65,8 +61,7 @@ impl Compiler<'_> {
         if let Some((_, first)) = bound.iter().find(|(other, _)| same_address(*other, bind)) {
             let message = format!("`{}` is listened on already", written.text);
             let problem = Problem::new(Code::Duplicate, written.at, message).also(*first, "first here");
-            self.report
-                .error(problem.help("remove one, or give it another port".to_owned()));
+            self.report.error(problem.help("remove one, or give it another port".to_owned()));
         }
     }
 
@@ -107,30 +102,18 @@ impl Compiler<'_> {
         if let Some((_, at)) = bound.iter().find(|(other, _)| covers(*other, admin)) {
             let message = format!("a listener takes the admin address `{}`", written.text);
             let problem = Problem::new(Code::Duplicate, written.at, message).also(*at, "the listener");
-            self.report
-                .error(problem.help("give one of them another port".to_owned()));
+            self.report.error(problem.help("give one of them another port".to_owned()));
         }
     }
 }
 
 /// An address alone, as a server.
 fn address_node(written: Written<'_>) -> Node {
-    let node = |value| Node {
-        at: written.at,
-        given: true,
-        value,
-    };
-    let field = |name: &str, value| Field {
-        name: name.to_owned(),
-        at: written.at,
-        node: node(value),
-    };
+    let node = |value| Node { at: written.at, given: true, value };
+    let field = |name: &str, value| Field { name: name.to_owned(), at: written.at, node: node(value) };
     let address = field("address", Value::Text(written.text.to_owned()));
     let weight = field("weight", Value::Number(crate::defaults::WEIGHT));
-    node(Value::Table(Fields {
-        entries: vec![address, weight],
-        ..Fields::default()
-    }))
+    node(Value::Table(Fields { entries: vec![address, weight], ..Fields::default() }))
 }
 
 /// Equal, or every address twice: `[::]` takes IPv4 too.

@@ -42,10 +42,7 @@ impl Compiler<'_> {
             action,
             timeouts: timeouts(fields.table("timeout")),
             max_body: fields.number("max_body"),
-            retries: fields
-                .table("retry")
-                .and_then(|retry| retry.count("attempts"))
-                .unwrap_or(0),
+            retries: fields.table("retry").and_then(|retry| retry.count("attempts")).unwrap_or(0),
             upgrade: self.upgrade(fields.items("upgrade")),
         }
     }
@@ -55,31 +52,18 @@ impl Compiler<'_> {
         let written = |name: &str| fields.find(name).map(|field| field.node.text());
         let host = written("host").map(|text| self.read(text, parse_host));
         let path = written("path").map(|text| self.read(text, parse_path));
-        let methods = fields
-            .find("method")
-            .map_or(Some(Vec::new()), |field| self.methods(field));
-        let headers = fields
-            .find("header")
-            .map_or(Some(Vec::new()), |field| self.headers(field));
-        Some(Matcher {
-            host: whole(host)?,
-            path: whole(path)?,
-            methods: methods?,
-            headers: headers?,
-        })
+        let methods = fields.find("method").map_or(Some(Vec::new()), |field| self.methods(field));
+        let headers = fields.find("header").map_or(Some(Vec::new()), |field| self.headers(field));
+        Some(Matcher { host: whole(host)?, path: whole(path)?, methods: methods?, headers: headers? })
     }
 
     fn methods(&mut self, field: &Field) -> Option<Vec<String>> {
         let items = field.node.items();
         let methods = self.read_all(items, parse_method);
         if items.is_empty() && matches!(field.node.value, Value::List(_)) {
-            let problem = Problem::new(
-                Code::OutOfRange,
-                field.at,
-                "`method` is empty, so nothing could match",
-            );
-            self.report
-                .error(problem.help("leave it out to match any".to_owned()));
+            let problem =
+                Problem::new(Code::OutOfRange, field.at, "`method` is empty, so nothing could match");
+            self.report.error(problem.help("leave it out to match any".to_owned()));
             return None;
         }
         for (index, item) in items.iter().enumerate() {
@@ -89,8 +73,7 @@ impl Compiler<'_> {
                     .any(|other| other.text().is_some_and(|text| text.text == written.text))
             {
                 let message = format!("the method `{}` stands twice", written.text);
-                self.report
-                    .error(Problem::new(Code::Duplicate, written.at, message));
+                self.report.error(Problem::new(Code::Duplicate, written.at, message));
             }
         }
         (methods.len() == items.len() && !items.is_empty()).then_some(methods)
@@ -106,8 +89,7 @@ impl Compiler<'_> {
             };
             if headers.iter().any(|other| other.name == header.name) {
                 let message = format!("the header `{}` stands twice; case has no meaning", entry.name);
-                self.report
-                    .error(Problem::new(Code::Duplicate, entry.at, message));
+                self.report.error(Problem::new(Code::Duplicate, entry.at, message));
             }
             headers.push(header);
         }
@@ -140,22 +122,11 @@ impl Compiler<'_> {
         let Some(name) = self.label(written) else {
             return matcher.map(describe).unwrap_or_default();
         };
-        let at = written.map_or(
-            At {
-                file: 0,
-                start: 0,
-                end: 0,
-            },
-            |written| written.at,
-        );
+        let at = written.map_or(At { file: 0, start: 0, end: 0 }, |written| written.at);
         match names.iter().find(|(other, _)| *other == name) {
             Some((_, first)) => self.report.error(
-                Problem::new(
-                    Code::Duplicate,
-                    at,
-                    format!("the route name `{name}` stands twice"),
-                )
-                .also(*first, "first here"),
+                Problem::new(Code::Duplicate, at, format!("the route name `{name}` stands twice"))
+                    .also(*first, "first here"),
             ),
             None => names.push((name.clone(), at)),
         }
@@ -168,8 +139,7 @@ impl Compiler<'_> {
             [] if ACTIONS.iter().any(|name| fields.probably_has(name)) => None,
             [] => {
                 let problem = Problem::new(Code::MissingKey, at, "the route does nothing");
-                self.report
-                    .error(problem.help("add one of `to`, `respond` and `redirect`".to_owned()));
+                self.report.error(problem.help("add one of `to`, `respond` and `redirect`".to_owned()));
                 None
             }
             [field] => match field.name.as_str() {
@@ -178,13 +148,9 @@ impl Compiler<'_> {
                 _ => self.redirect(field.node.fields()?),
             },
             [first, second, ..] => {
-                let message = format!(
-                    "a route has either `{}` or `{}`, not both",
-                    first.name, second.name
-                );
+                let message = format!("a route has either `{}` or `{}`, not both", first.name, second.name);
                 let problem = Problem::new(Code::KeyConflict, second.at, message).also(first.at, "the other");
-                self.report
-                    .error(problem.help("make two routes of it, or leave one out".to_owned()));
+                self.report.error(problem.help("make two routes of it, or leave one out".to_owned()));
                 self.mark_used(fields);
                 None
             }
@@ -205,21 +171,13 @@ impl Compiler<'_> {
         let entries = &to.fields()?.entries;
         let mut split = Vec::with_capacity(entries.len());
         for entry in entries {
-            let index = self.resolve(Written {
-                text: &entry.name,
-                at: entry.at,
-            });
+            let index = self.resolve(Written { text: &entry.name, at: entry.at });
             let weight = entry.node.number().and_then(|weight| u32::try_from(weight).ok());
             split.extend(index.zip(weight));
         }
         if split.len() == entries.len() && split.iter().all(|(_, weight)| *weight == 0) {
-            let problem = Problem::new(
-                Code::OutOfRange,
-                to.at,
-                "`to` has no backend with a weight above 0",
-            );
-            self.report
-                .error(problem.help("write `to = { web = 95, canary = 5 }`".to_owned()));
+            let problem = Problem::new(Code::OutOfRange, to.at, "`to` has no backend with a weight above 0");
+            self.report.error(problem.help("write `to = { web = 95, canary = 5 }`".to_owned()));
         }
         Some(Action::Proxy(split))
     }
@@ -230,19 +188,16 @@ impl Compiler<'_> {
         let content_type = fields.text("content_type")?;
         if [204, 205, 304].contains(&status) && !body.text.is_empty() {
             let message = format!("an answer with status {status} has no body");
-            self.report
-                .error(Problem::new(Code::KeyConflict, body.at, message));
+            self.report.error(Problem::new(Code::KeyConflict, body.at, message));
         }
         if body.text.len() as u64 > crate::defaults::LARGEST_BUFFER {
             let message = "`body` has more than 16 MiB, and would be held in memory";
-            self.report
-                .error(Problem::new(Code::OutOfRange, body.at, message));
+            self.report.error(Problem::new(Code::OutOfRange, body.at, message));
         }
         if !is_field_value(content_type.text) || !content_type.text.contains('/') {
             let message = format!("`{}` is not a media type", content_type.text);
             let problem = Problem::new(Code::BadValue, content_type.at, message);
-            self.report
-                .error(problem.help("write it as \"application/json\"".to_owned()));
+            self.report.error(problem.help("write it as \"application/json\"".to_owned()));
         }
         Some(Action::Respond {
             status,
@@ -254,10 +209,7 @@ impl Compiler<'_> {
     fn redirect(&mut self, fields: &Fields) -> Option<Action> {
         let location = self.read(fields.text("to"), parse_location);
         let status = u16::try_from(fields.number("status")?).ok()?;
-        Some(Action::Redirect {
-            status,
-            location: location?,
-        })
+        Some(Action::Redirect { status, location: location? })
     }
 
     fn upgrade(&mut self, items: &[Node]) -> Vec<String> {
@@ -272,15 +224,10 @@ impl Compiler<'_> {
                         .help(help.to_owned()),
                 );
             } else if !protocol.split('/').all(is_token) {
-                self.report.error(problem(
-                    Code::BadValue,
-                    format!("`{}` is not a protocol's name", written.text),
-                ));
+                self.report
+                    .error(problem(Code::BadValue, format!("`{}` is not a protocol's name", written.text)));
             } else if protocols.contains(&protocol) {
-                self.report.error(problem(
-                    Code::Duplicate,
-                    format!("`{}` stands twice", written.text),
-                ));
+                self.report.error(problem(Code::Duplicate, format!("`{}` stands twice", written.text)));
             }
             protocols.push(protocol);
         }
@@ -310,9 +257,7 @@ fn timeouts(fields: Option<&Fields>) -> RouteTimeouts {
 /// Equal for conditions that match the same requests: `/*` is any path, and sets have no order.
 fn canonical(matcher: &Matcher) -> Matcher {
     let mut canonical = matcher.clone();
-    canonical.path = canonical
-        .path
-        .filter(|path| *path != PathMatch::Prefix(String::new()));
+    canonical.path = canonical.path.filter(|path| *path != PathMatch::Prefix(String::new()));
     canonical.methods.sort();
     canonical.headers.sort_by(|a, b| a.name.cmp(&b.name));
     canonical
@@ -335,12 +280,7 @@ fn describe(matcher: &Matcher) -> String {
         None => format!("[{}]", header.name),
     });
     let methods = (!matcher.methods.is_empty()).then(|| matcher.methods.join(","));
-    methods
-        .into_iter()
-        .chain([format!("{host}{path}")])
-        .chain(headers)
-        .collect::<Vec<_>>()
-        .join(" ")
+    methods.into_iter().chain([format!("{host}{path}")]).chain(headers).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -353,10 +293,7 @@ mod tests {
             host: Some(HostMatch::Wildcard("example.com".to_owned())),
             path: Some(PathMatch::Prefix("/v1".to_owned())),
             methods: vec!["GET".to_owned(), "HEAD".to_owned()],
-            headers: vec![HeaderMatch {
-                name: "x-beta".to_owned(),
-                value: None,
-            }],
+            headers: vec![HeaderMatch { name: "x-beta".to_owned(), value: None }],
         };
         assert_eq!(describe(&matcher), "GET,HEAD *.example.com/v1/* [x-beta]");
         assert_eq!(describe(&Matcher::default()), "/*");
@@ -364,10 +301,7 @@ mod tests {
 
     #[test]
     fn every_path_is_no_condition() {
-        let every = Matcher {
-            path: Some(PathMatch::Prefix(String::new())),
-            ..Matcher::default()
-        };
+        let every = Matcher { path: Some(PathMatch::Prefix(String::new())), ..Matcher::default() };
         assert_eq!(canonical(&every), Matcher::default());
     }
 }

@@ -18,11 +18,7 @@ pub(super) fn workers(root: &Fields) -> Option<NonZeroUsize> {
 }
 
 pub(super) fn timeouts(root: &Fields) -> Timeouts {
-    let time = |name| {
-        root.table("timeout")
-            .and_then(|fields| fields.time(name))
-            .unwrap_or_default()
-    };
+    let time = |name| root.table("timeout").and_then(|fields| fields.time(name)).unwrap_or_default();
     Timeouts {
         header: time("header"),
         body: time("body"),
@@ -46,9 +42,7 @@ pub(super) fn limits(root: &Fields) -> Limits {
         requests_per_connection: table
             .and_then(|fields| fields.count("requests_per_connection"))
             .unwrap_or(0),
-        connection_age: table
-            .and_then(|fields| fields.time("connection_age"))
-            .unwrap_or_default(),
+        connection_age: table.and_then(|fields| fields.time("connection_age")).unwrap_or_default(),
         replay: number("replay"),
         pool: number("pool"),
     }
@@ -63,11 +57,8 @@ impl Compiler<'_> {
     pub(super) fn trusted(&mut self, root: &Fields) -> Vec<IpNet> {
         for item in root.items("trusted").iter().filter_map(|item| item.text()) {
             if parse_network(item.text).is_ok_and(|network| network.prefix_len() == 0) {
-                let problem = Problem::new(
-                    Code::Suspicious,
-                    item.at,
-                    format!("`{}` trusts every client", item.text),
-                );
+                let problem =
+                    Problem::new(Code::Suspicious, item.at, format!("`{}` trusts every client", item.text));
                 let help = "anybody can then claim any address; name the networks of your own proxies";
                 self.report.warn(problem.help(help.to_owned()));
             }
@@ -77,9 +68,7 @@ impl Compiler<'_> {
 
     pub(super) fn http(&mut self, root: &Fields) -> Http {
         let table = root.table("http");
-        let underscores = table
-            .and_then(|fields| fields.text("underscores"))
-            .map(|written| written.text);
+        let underscores = table.and_then(|fields| fields.text("underscores")).map(|written| written.text);
         Http {
             underscores: match underscores {
                 Some("drop") => Underscores::Drop,
@@ -92,9 +81,7 @@ impl Compiler<'_> {
 
     pub(super) fn log(&mut self, root: &Fields) -> Log {
         let table = root.table("log");
-        let format = table
-            .and_then(|fields| fields.text("format"))
-            .map(|written| written.text);
+        let format = table.and_then(|fields| fields.text("format")).map(|written| written.text);
         Log {
             format: match format {
                 Some("common") => LogFormat::Common,
@@ -112,10 +99,7 @@ impl Compiler<'_> {
         let written = root.table("admin")?.text("bind")?;
         let bind = self.accept(parse_bind(written.text), written.at)?;
         if !bind.ip().is_loopback() {
-            let message = format!(
-                "the admin address `{}` can be reached from other machines",
-                written.text
-            );
+            let message = format!("the admin address `{}` can be reached from other machines", written.text);
             let problem = Problem::new(Code::NotSupported, written.at, message);
             self.report.error(problem.help(format!(
                 "that would demand a token, which is not supported yet; write \"127.0.0.1:{}\"",
@@ -140,13 +124,10 @@ fn parse_output(text: &str) -> Result<LogOutput, Fault> {
     match text {
         "stdout" => Ok(LogOutput::Stdout),
         "" => Err(Fault::new(Code::BadValue, "`output` is empty").help("write \"stdout\" or a path")),
-        "stderr" | "syslog" => Err(Fault::new(
-            Code::NotSupported,
-            format!("a log to {text} is not supported yet"),
-        )
-        .help(format!(
-            "write \"stdout\" or a path; a file of that name is \"./{text}\""
-        ))),
+        "stderr" | "syslog" => {
+            Err(Fault::new(Code::NotSupported, format!("a log to {text} is not supported yet"))
+                .help(format!("write \"stdout\" or a path; a file of that name is \"./{text}\"")))
+        }
         path if path.contains("://") || path.starts_with("syslog:") || path.contains('\0') => {
             Err(Fault::new(Code::BadValue, format!("`{path}` is not a path"))
                 .help("write \"stdout\" or a path"))

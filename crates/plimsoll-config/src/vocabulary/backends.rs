@@ -19,10 +19,7 @@ pub(super) static LISTEN: Table = Table {
         ),
         key(
             "to",
-            Kind::TextOr(
-                "backend or address",
-                &Kind::List(1, &Kind::Short("address", &SERVER)),
-            ),
+            Kind::TextOr("backend or address", &Kind::List(1, &Kind::Short("address", &SERVER))),
             Said("404 for what no route matches"),
             "Takes what no route matches: the servers themselves, or one backend's name or one address.",
         ),
@@ -40,12 +37,7 @@ pub(super) static LISTEN: Table = Table {
         ),
     ],
     later: &["tls", "redirect_http", "proxy_protocol", "http2", "http3"],
-    elsewhere: &[
-        ("address", "bind"),
-        ("listen", "bind"),
-        ("port", "bind"),
-        ("maxconn", "max_connections"),
-    ],
+    elsewhere: &[("address", "bind"), ("listen", "bind"), ("port", "bind"), ("maxconn", "max_connections")],
 };
 
 pub(super) static BACKEND: Table = Table {
@@ -119,12 +111,7 @@ pub(super) static SERVER: Table = Table {
             Number(d::WEIGHT),
             "Its share, relative to the others; 0 takes nothing new.",
         ),
-        key(
-            "backup",
-            Kind::Bool,
-            Bool(false),
-            "Serves only when no other can.",
-        ),
+        key("backup", Kind::Bool, Bool(false), "Serves only when no other can."),
         key(
             "max_requests",
             Kind::Number(1, d::MOST),

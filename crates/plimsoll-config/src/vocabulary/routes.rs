@@ -11,12 +11,7 @@ pub(super) static ROUTE: Table = Table {
     title: "[[route]]",
     about: "Which requests go where. All conditions must hold; of the routes that match, the most specific wins (exact host before wildcard before none, then exact path before longer prefix before shorter). The order in the file has no meaning.",
     keys: &[
-        key(
-            "name",
-            Kind::Text("name"),
-            Said("made from the conditions"),
-            "What logs call it; unique.",
-        ),
+        key("name", Kind::Text("name"), Said("made from the conditions"), "What logs call it; unique."),
         key(
             "host",
             Kind::Text("host"),
@@ -47,12 +42,7 @@ pub(super) static ROUTE: Table = Table {
             Alternative,
             "A backend's name, or a table of backends with weights: `{ web = 95, canary = 5 }`. A route has one of `to`, `respond` and `redirect`.",
         ),
-        key(
-            "respond",
-            Kind::Table(&RESPOND),
-            Alternative,
-            "Answers by itself.",
-        ),
+        key("respond", Kind::Table(&RESPOND), Alternative, "Answers by itself."),
         key(
             "redirect",
             Kind::Short("to", &REDIRECT),
@@ -73,13 +63,8 @@ pub(super) static ROUTE: Table = Table {
             "Largest request body; a larger one is answered with 413. Only with `to`.",
         )
         .only_with("to"),
-        key(
-            "retry",
-            Kind::Table(&RETRY),
-            Filled,
-            "What happens when a server fails. Only with `to`.",
-        )
-        .only_with("to"),
+        key("retry", Kind::Table(&RETRY), Filled, "What happens when a server fails. Only with `to`.")
+            .only_with("to"),
         key(
             "upgrade",
             Kind::List(0, &Kind::Text("protocol")),
@@ -88,9 +73,7 @@ pub(super) static ROUTE: Table = Table {
         )
         .only_with("to"),
     ],
-    later: &[
-        "limit", "sticky", "hedge", "priority", "rewrite", "headers", "auth", "cache",
-    ],
+    later: &["limit", "sticky", "hedge", "priority", "rewrite", "headers", "auth", "cache"],
     elsewhere: &[
         ("backend", "to"),
         ("service", "to"),
@@ -108,24 +91,9 @@ pub(super) static RESPOND: Table = Table {
     title: "a respond table",
     about: "An answer that needs no server.",
     keys: &[
-        key(
-            "status",
-            Kind::Number(200, 599),
-            Number(d::RESPOND_STATUS),
-            "The status code.",
-        ),
-        key(
-            "body",
-            Kind::Text("text"),
-            Text(""),
-            "The body, sent as it stands.",
-        ),
-        key(
-            "content_type",
-            Kind::Text("media type"),
-            Text(d::CONTENT_TYPE),
-            "The `Content-Type`.",
-        ),
+        key("status", Kind::Number(200, 599), Number(d::RESPOND_STATUS), "The status code."),
+        key("body", Kind::Text("text"), Text(""), "The body, sent as it stands."),
+        key("content_type", Kind::Text("media type"), Text(d::CONTENT_TYPE), "The `Content-Type`."),
     ],
     later: &["headers", "file"],
     elsewhere: &[("code", "status"), ("type", "content_type"), ("text", "body")],
@@ -184,11 +152,7 @@ pub(super) static ROUTE_TIMEOUT: Table = Table {
         ),
     ],
     later: &[],
-    elsewhere: &[
-        ("read", "first_byte"),
-        ("response", "first_byte"),
-        ("websocket", "tunnel"),
-    ],
+    elsewhere: &[("read", "first_byte"), ("response", "first_byte"), ("websocket", "tunnel")],
 };
 
 pub(super) static RETRY: Table = Table {
@@ -202,10 +166,5 @@ pub(super) static RETRY: Table = Table {
         "Further tries after the first, always at another server; 0 for none. Only what is safe to repeat is tried again.",
     )],
     later: &["budget", "on", "backoff", "replay", "timeout"],
-    elsewhere: &[
-        ("retries", "attempts"),
-        ("max", "attempts"),
-        ("tries", "attempts"),
-        ("count", "attempts"),
-    ],
+    elsewhere: &[("retries", "attempts"), ("max", "attempts"), ("tries", "attempts"), ("count", "attempts")],
 };

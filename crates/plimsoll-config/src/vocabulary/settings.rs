@@ -84,24 +84,14 @@ pub(super) static LIMITS: Table = Table {
     title: "[limits]",
     about: "Sizes and counts that peers cannot exceed.",
     keys: &[
-        key(
-            "target",
-            Kind::Size(64, d::LARGEST_HEAD),
-            Size(d::TARGET_SIZE),
-            "A request target; then 414.",
-        ),
+        key("target", Kind::Size(64, d::LARGEST_HEAD), Size(d::TARGET_SIZE), "A request target; then 414."),
         key(
             "header",
             Kind::Size(1 << 10, d::LARGEST_HEAD),
             Size(d::HEADER_SIZE),
             "A header section; then 431.",
         ),
-        key(
-            "fields",
-            Kind::Number(1, 10_000),
-            Number(d::FIELDS),
-            "Header fields; then 431.",
-        ),
+        key("fields", Kind::Number(1, 10_000), Number(d::FIELDS), "Header fields; then 431."),
         key(
             "requests_per_connection",
             Kind::Number(1, 1_000_000_000),

@@ -34,12 +34,7 @@ pub(crate) static ROOT: Table = Table {
     title: "the top level",
     about: "The whole configuration.",
     keys: &[
-        key(
-            "workers",
-            Kind::Number(1, d::MOST_WORKERS),
-            Said("one per usable core"),
-            "Worker threads.",
-        ),
+        key("workers", Kind::Number(1, d::MOST_WORKERS), Said("one per usable core"), "Worker threads."),
         key(
             "trusted",
             Kind::List(0, &Kind::Text("network")),
@@ -52,39 +47,19 @@ pub(crate) static ROOT: Table = Table {
             Said("no other file"),
             "Further files, as patterns relative to this file. Their order has no meaning. Only in the main file.",
         ),
-        key(
-            "listen",
-            Kind::List(0, &Kind::Table(&LISTEN)),
-            Required,
-            "The addresses that accept clients.",
-        ),
+        key("listen", Kind::List(0, &Kind::Table(&LISTEN)), Required, "The addresses that accept clients."),
         key(
             "backend",
             Kind::Map("backend", &Kind::Table(&BACKEND)),
             Said("none"),
             "Named groups of servers that can serve the same requests.",
         ),
-        key(
-            "route",
-            Kind::List(0, &Kind::Table(&ROUTE)),
-            Said("none"),
-            "Which requests go where.",
-        ),
+        key("route", Kind::List(0, &Kind::Table(&ROUTE)), Said("none"), "Which requests go where."),
         key("timeout", Kind::Table(&TIMEOUT), Filled, "Waiting times."),
-        key(
-            "limits",
-            Kind::Table(&LIMITS),
-            Filled,
-            "Sizes and counts that peers cannot exceed.",
-        ),
+        key("limits", Kind::Table(&LIMITS), Filled, "Sizes and counts that peers cannot exceed."),
         key("http", Kind::Table(&HTTP), Filled, "Choices about HTTP itself."),
         key("log", Kind::Table(&LOG), Filled, "The access log."),
-        key(
-            "admin",
-            Kind::Table(&ADMIN),
-            Said("no admin address"),
-            "The admin address.",
-        ),
+        key("admin", Kind::Table(&ADMIN), Said("no admin address"), "The admin address."),
     ],
     later: &["test", "watch", "tracing", "discover"],
     elsewhere: &[

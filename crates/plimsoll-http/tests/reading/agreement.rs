@@ -80,7 +80,7 @@ pub fn splits_agree<M: PartialEq + std::fmt::Debug>(whole: &Reading<M>, split: &
     assert_eq!(whole.messages, split.messages, "cut at {cuts:?}");
     match (&whole.end, &split.end) {
         (End::Refused(Some(a)), End::Refused(Some(b))) => {
-            assert!(a == b || is_seen_early(*a) || is_seen_early(*b), "{a:?} or, cut at {cuts:?}, {b:?}")
+            assert!(a == b || is_seen_early(*a) || is_seen_early(*b), "{a:?} or, cut at {cuts:?}, {b:?}");
         }
         (a, b) => assert_eq!(a, b, "cut at {cuts:?}"),
     }

@@ -63,27 +63,15 @@ fn eligible(states: &[State]) -> Result<BTreeSet<u32>, NoServer> {
         let up = |s: &State| s.weight > 0 && !s.tried && s.backup == backup && s.refused == refused;
         if states.iter().any(up) {
             let free = |s: &State| up(s) && s.in_flight < s.max_requests;
-            let free: BTreeSet<u32> = (0..)
-                .zip(states)
-                .filter(|(_, s)| free(s))
-                .map(|(i, _)| i)
-                .collect();
-            return if free.is_empty() {
-                Err(NoServer::Full)
-            } else {
-                Ok(free)
-            };
+            let free: BTreeSet<u32> = (0..).zip(states).filter(|(_, s)| free(s)).map(|(i, _)| i).collect();
+            return if free.is_empty() { Err(NoServer::Full) } else { Ok(free) };
         }
     }
     Err(NoServer::Tried)
 }
 
 fn pick(balancer: &Rc<Balancer>, tried: &[u32], dice: &mut Dice) -> Result<u32, NoServer> {
-    let ask = Ask {
-        now: NOW,
-        key: dice.next(),
-        tried,
-    };
+    let ask = Ask { now: NOW, key: dice.next(), tried };
     balancer.pick(&ask, dice).map(|lease| lease.index())
 }
 
@@ -123,9 +111,7 @@ fn the_check_notices_a_balancer_that_forgets_what_was_tried() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let mut caught = 0;
     for _ in 0..200 {
-        let tree = prop::collection::vec(state(), 1..8)
-            .new_tree(&mut runner)
-            .unwrap();
+        let tree = prop::collection::vec(state(), 1..8).new_tree(&mut runner).unwrap();
         let states = proptest::strategy::ValueTree::current(&tree);
         let (backend, _load) = build(&Balance::Random, &states);
         let picked = pick(&balancer(&backend, 1), &[], &mut Dice::new(1));
@@ -149,9 +135,7 @@ fn full_primaries_do_not_bring_in_the_backup() {
     for balance in &POLICIES {
         let (_, balancer) = two_and_a_backup(balance);
         let mut dice = Dice::new(1);
-        let held: Vec<Lease> = (0..2)
-            .map(|_| balancer.pick(&ask(0), &mut dice).unwrap())
-            .collect();
+        let held: Vec<Lease> = (0..2).map(|_| balancer.pick(&ask(0), &mut dice).unwrap()).collect();
         assert_eq!(balancer.pick(&ask(0), &mut dice).unwrap_err(), NoServer::Full);
         assert!(held.iter().all(|lease| lease.index() < 2), "{balance:?}");
     }
@@ -183,19 +167,8 @@ fn a_server_that_refused_is_chosen_again_after_a_second() {
         let (balancer, mut dice) = (balancer(&backend, 1), Dice::new(1));
         backend.servers[3].live.refused(NOW);
         let mut picks_at = |now| {
-            let mut at = |key| {
-                balancer
-                    .pick(
-                        &Ask {
-                            now: Millis(now),
-                            key,
-                            tried: &[],
-                        },
-                        &mut dice,
-                    )
-                    .unwrap()
-                    .index()
-            };
+            let mut at =
+                |key| balancer.pick(&Ask { now: Millis(now), key, tried: &[] }, &mut dice).unwrap().index();
             (0..200).filter(|&key| at(key) == 3).count()
         };
         assert_eq!(picks_at(NOW.0 + 999), 0, "{balance:?}");

@@ -17,31 +17,15 @@ pub(crate) const POLICIES: [Balance; 6] = [
 
 pub(crate) fn server(index: usize, weight: u16) -> model::Server {
     let address = model::Address::Name(format!("host{index}"), 80);
-    model::Server {
-        name: format!("s{index}"),
-        address,
-        weight,
-        backup: false,
-        max_requests: u32::MAX,
-    }
+    model::Server { name: format!("s{index}"), address, weight, backup: false, max_requests: u32::MAX }
 }
 
 pub(crate) fn backend(balance: &Balance, servers: Vec<model::Server>) -> Arc<Backend> {
-    Arc::new(Backend::new(
-        &model::Backend {
-            name: "b".into(),
-            servers,
-            balance: balance.clone(),
-        },
-        None,
-    ))
+    Arc::new(Backend::new(&model::Backend { name: "b".into(), servers, balance: balance.clone() }, None))
 }
 
 pub(crate) fn weighted(balance: &Balance, weights: &[u16]) -> Arc<Backend> {
-    backend(
-        balance,
-        weights.iter().enumerate().map(|(i, &w)| server(i, w)).collect(),
-    )
+    backend(balance, weights.iter().enumerate().map(|(i, &w)| server(i, w)).collect())
 }
 
 pub(crate) fn balancer(backend: &Arc<Backend>, seed: u64) -> Rc<Balancer> {
@@ -49,11 +33,7 @@ pub(crate) fn balancer(backend: &Arc<Backend>, seed: u64) -> Rc<Balancer> {
 }
 
 pub(crate) fn ask(key: u64) -> Ask<'static> {
-    Ask {
-        now: Millis(0),
-        key,
-        tried: &[],
-    }
+    Ask { now: Millis(0), key, tried: &[] }
 }
 
 /// Puts `requests` in flight on one server, through a backend of its own that shares the live counters.
@@ -66,28 +46,14 @@ pub(crate) fn occupy(backend: &Backend, index: usize, requests: u32) -> Vec<Leas
         backup: false,
         max_requests: u32::MAX,
     };
-    let spec = model::Backend {
-        name: "b".into(),
-        servers: vec![alone],
-        balance: Balance::First,
-    };
+    let spec = model::Backend { name: "b".into(), servers: vec![alone], balance: Balance::First };
     let balancer = balancer(&Arc::new(Backend::new(&spec, Some(backend))), 0);
-    (0..requests)
-        .map(|_| {
-            balancer
-                .pick(&ask(0), &mut Dice::new(0))
-                .expect("it has room for all")
-        })
-        .collect()
+    (0..requests).map(|_| balancer.pick(&ask(0), &mut Dice::new(0)).expect("it has room for all")).collect()
 }
 
 /// Puts so many requests in flight on each server.
 pub(crate) fn occupy_all(backend: &Backend, in_flight: &[u32]) -> Vec<Lease> {
-    in_flight
-        .iter()
-        .enumerate()
-        .flat_map(|(index, &requests)| occupy(backend, index, requests))
-        .collect()
+    in_flight.iter().enumerate().flat_map(|(index, &requests)| occupy(backend, index, requests)).collect()
 }
 
 /// How often each server is picked when every lease ends at once.

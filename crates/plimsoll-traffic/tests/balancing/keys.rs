@@ -13,21 +13,9 @@ const HASH: Balance = Balance::Hash(HashKey::ClientIp);
 /// The server of each key.
 fn homes(balancer: &Rc<Balancer>, tried: &[u32]) -> Vec<u32> {
     let mut dice = Dice::new(0);
-    let mut home = |key| {
-        balancer
-            .pick(
-                &Ask {
-                    now: Millis(0),
-                    key,
-                    tried,
-                },
-                &mut dice,
-            )
-            .map(|lease| lease.index())
-    };
-    (0..20_000u32)
-        .map(|i| home(hash_key(&i.to_le_bytes())).expect("one is always open"))
-        .collect()
+    let mut home =
+        |key| balancer.pick(&Ask { now: Millis(0), key, tried }, &mut dice).map(|lease| lease.index());
+    (0..20_000u32).map(|i| home(hash_key(&i.to_le_bytes())).expect("one is always open")).collect()
 }
 
 #[test]
@@ -42,10 +30,7 @@ fn only_the_keys_of_a_server_that_is_out_move_and_they_spread() {
         heirs[after as usize] += u32::from(before == 7);
     }
     let moved: u32 = heirs.iter().sum();
-    assert!(
-        moved > 800 && heirs.iter().all(|&h| h < moved / 5),
-        "no heir takes it all: {heirs:?}"
-    );
+    assert!(moved > 800 && heirs.iter().all(|&h| h < moved / 5), "no heir takes it all: {heirs:?}");
 }
 
 #[test]
@@ -66,9 +51,7 @@ fn refused_and_full_servers_move_their_keys_like_tried_ones() {
 fn with_nearly_all_servers_out_still_only_the_keys_of_one_more_move() {
     let backend = weighted(&HASH, &[1; 300]);
     let balancer = balancer(&backend, 1);
-    (0..300)
-        .filter(|i| i % 100 != 0)
-        .for_each(|i: usize| backend.servers[i].live.refused(Millis(0)));
+    (0..300).filter(|i| i % 100 != 0).for_each(|i: usize| backend.servers[i].live.refused(Millis(0)));
     let before = homes(&balancer, &[]);
     let after = homes(&balancer, &[200]);
     assert!(before.iter().zip(&after).all(|(b, a)| b == a || *b == 200));
@@ -84,10 +67,7 @@ fn every_worker_and_instance_agrees_whatever_the_order_in_the_file() {
     let forward = backend(&HASH, servers.clone());
     let backward = backend(&HASH, servers.into_iter().rev().collect());
     let names = |homes: Vec<u32>, b: &plimsoll_traffic::Backend| -> Vec<String> {
-        homes
-            .iter()
-            .map(|&h| b.servers[h as usize].name.to_string())
-            .collect()
+        homes.iter().map(|&h| b.servers[h as usize].name.to_string()).collect()
     };
     let one = names(homes(&balancer(&forward, 1), &[]), &forward);
     assert_eq!(one, names(homes(&balancer(&backward, 2), &[]), &backward));

@@ -14,22 +14,9 @@ use crate::fleet::{POLICIES, ask, backend, balancer, server, weighted};
 fn a_lease_holds_one_slot_until_it_is_dropped() {
     let backend = weighted(&POLICIES[0], &[1]);
     let lease = balancer(&backend, 1).pick(&ask(0), &mut Dice::new(1)).unwrap();
-    assert_eq!(
-        (
-            lease.index(),
-            &*lease.server().name,
-            backend.servers[0].live.in_flight()
-        ),
-        (0, "s0", 1)
-    );
+    assert_eq!((lease.index(), &*lease.server().name, backend.servers[0].live.in_flight()), (0, "s0", 1));
     drop(lease);
-    assert_eq!(
-        (
-            backend.servers[0].live.in_flight(),
-            backend.servers[0].live.assigned()
-        ),
-        (0, 1)
-    );
+    assert_eq!((backend.servers[0].live.in_flight(), backend.servers[0].live.assigned()), (0, 1));
 }
 
 #[test]
@@ -53,12 +40,7 @@ fn a_cancelled_task_gives_the_slot_back() {
             let _lease = balancer.pick(&ask(0), &mut Dice::new(1)).unwrap();
             std::future::pending::<()>().await;
         });
-        assert!(
-            exchange
-                .as_mut()
-                .poll(&mut Context::from_waker(Waker::noop()))
-                .is_pending()
-        );
+        assert!(exchange.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         assert_eq!(backend.servers[0].live.in_flight(), 1);
     }
     assert_eq!(backend.servers[0].live.in_flight(), 0);
@@ -106,10 +88,7 @@ fn many_threads_never_exceed_the_maximum_and_end_at_none() {
         assert_eq!(served.load(Relaxed) + full.load(Relaxed), 8 * 1_500);
         let assigned: u64 = backend.servers.iter().map(|s| s.live.assigned()).sum();
         assert_eq!(assigned, u64::from(served.load(Relaxed)));
-        assert!(
-            backend.servers.iter().all(|s| s.live.in_flight() == 0),
-            "{balance:?} leaked a slot"
-        );
+        assert!(backend.servers.iter().all(|s| s.live.in_flight() == 0), "{balance:?} leaked a slot");
     }
 }
 
@@ -123,15 +102,9 @@ fn a_single_slot_is_found_by_every_policy_among_many_full_servers() {
         });
         let balancer = balancer(&backend(balance, servers.collect()), 1);
         let mut dice = Dice::new(1);
-        let mut held: Vec<_> = (0..200)
-            .map(|key| balancer.pick(&ask(key), &mut dice).unwrap())
-            .collect();
+        let mut held: Vec<_> = (0..200).map(|key| balancer.pick(&ask(key), &mut dice).unwrap()).collect();
         assert_eq!(balancer.pick(&ask(0), &mut dice).unwrap_err(), NoServer::Full);
         let free = held.swap_remove(77).index();
-        assert_eq!(
-            balancer.pick(&ask(0), &mut dice).unwrap().index(),
-            free,
-            "{balance:?}"
-        );
+        assert_eq!(balancer.pick(&ask(0), &mut dice).unwrap().index(), free, "{balance:?}");
     }
 }

@@ -30,10 +30,7 @@ fn least_conn_never_picks_a_non_minimum() {
         assert!(picks_lightest(&Balance::LeastConn), "{weights:?} {in_flight:?}");
         p2c_did += u32::from(!picks_lightest(&Balance::P2c));
     }
-    assert!(
-        p2c_did > 30,
-        "the check must notice a non-minimum, and p2c takes some: {p2c_did}"
-    );
+    assert!(p2c_did > 30, "the check must notice a non-minimum, and p2c takes some: {p2c_did}");
 }
 
 /// Every way in which `n` servers can have 0, 1 or 2 (that is, all they may have) in flight.
@@ -44,30 +41,18 @@ fn every_load(n: u32) -> impl Iterator<Item = Vec<u32>> {
 fn check(balance: &Balance, in_flight: &[u32], picked: Result<usize, NoServer>) {
     let open: Vec<usize> = (0..in_flight.len()).filter(|&i| in_flight[i] < 2).collect();
     let Ok(picked) = picked else {
-        assert_eq!(
-            (picked, open.len()),
-            (Err(NoServer::Full), 0),
-            "{balance:?} {in_flight:?}"
-        );
+        assert_eq!((picked, open.len()), (Err(NoServer::Full), 0), "{balance:?} {in_flight:?}");
         return;
     };
     assert!(open.contains(&picked), "{balance:?} {in_flight:?}");
     let lightest = is_lightest(picked, &open, in_flight, &[1; 6]);
-    let worst_of_many = open.len() > 1
-        && open
-            .iter()
-            .all(|&i| i == picked || in_flight[i] < in_flight[picked]);
+    let worst_of_many =
+        open.len() > 1 && open.iter().all(|&i| i == picked || in_flight[i] < in_flight[picked]);
     match balance {
         Balance::LeastConn => assert!(lightest, "{in_flight:?}"),
         Balance::P2c => {
-            assert!(
-                lightest || in_flight.len() > 4,
-                "at most four are all looked at: {in_flight:?}"
-            );
-            assert!(
-                !worst_of_many,
-                "the one worst of many loses every pair: {in_flight:?}"
-            );
+            assert!(lightest || in_flight.len() > 4, "at most four are all looked at: {in_flight:?}");
+            assert!(!worst_of_many, "the one worst of many loses every pair: {in_flight:?}");
         }
         Balance::First => assert_eq!(picked, open[0]),
         _ => {}
@@ -76,10 +61,7 @@ fn check(balance: &Balance, in_flight: &[u32], picked: Result<usize, NoServer>) 
 
 #[test]
 fn over_every_small_backend_load_decides_as_promised() {
-    for (balance, n) in POLICIES
-        .iter()
-        .flat_map(|balance| (1..=6).map(move |n| (balance, n)))
-    {
+    for (balance, n) in POLICIES.iter().flat_map(|balance| (1..=6).map(move |n| (balance, n))) {
         let servers = (0..n as usize).map(|i| {
             let mut server = server(i, 1);
             server.max_requests = 2;
@@ -90,9 +72,7 @@ fn over_every_small_backend_load_decides_as_promised() {
         for in_flight in every_load(n) {
             let _load = occupy_all(&backend, &in_flight);
             for key in 0..4 {
-                let picked = balancer
-                    .pick(&ask(key), &mut dice)
-                    .map(|lease| lease.index() as usize);
+                let picked = balancer.pick(&ask(key), &mut dice).map(|lease| lease.index() as usize);
                 check(balance, &in_flight, picked);
             }
         }
@@ -104,13 +84,8 @@ fn p2c_looks_at_all_when_a_retry_leaves_four() {
     let backend = weighted(&Balance::P2c, &[1; 5]);
     let _load = occupy_all(&backend, &[0, 3, 3, 3, 2]);
     let (balancer, mut dice) = (balancer(&backend, 1), Dice::new(1));
-    let retry = plimsoll_traffic::Ask {
-        tried: &[0],
-        ..ask(0)
-    };
+    let retry = plimsoll_traffic::Ask { tried: &[0], ..ask(0) };
     assert!((0..200).all(|_| balancer.pick(&retry, &mut dice).unwrap().index() == 4));
-    let all = (0..200)
-        .filter(|_| balancer.pick(&ask(0), &mut dice).unwrap().index() == 0)
-        .count();
+    let all = (0..200).filter(|_| balancer.pick(&ask(0), &mut dice).unwrap().index() == 0).count();
     assert!(all < 120, "of five, two are drawn: {all}");
 }

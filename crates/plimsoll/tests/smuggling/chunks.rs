@@ -53,46 +53,22 @@ fn sizes() -> Vec<Case> {
         size("size 2^63", b"8000000000000000"),
         size("size 2^64 - 5", b"fffffffffffffffb"),
         arrives("size of 16 digits", sized(b"0000000000000005"), hello()),
-        arrives(
-            "size in capitals",
-            chunked("A\r\n0123456789\r\n0\r\n\r\n"),
-            Meant::post(b"0123456789"),
-        ),
-        arrives(
-            "size in small letters",
-            chunked("a\r\n0123456789\r\n0\r\n\r\n"),
-            Meant::post(b"0123456789"),
-        ),
-        arrives(
-            "last chunk of many noughts",
-            chunked("5\r\nhello\r\n000000\r\n\r\n"),
-            hello(),
-        ),
-        refused_in_body(
-            "last size with 0x",
-            chunked(format!("5\r\nhello\r\n0x0\r\n\r\n{SMUGGLED}")),
-            BAD,
-        ),
+        arrives("size in capitals", chunked("A\r\n0123456789\r\n0\r\n\r\n"), Meant::post(b"0123456789")),
+        arrives("size in small letters", chunked("a\r\n0123456789\r\n0\r\n\r\n"), Meant::post(b"0123456789")),
+        arrives("last chunk of many noughts", chunked("5\r\nhello\r\n000000\r\n\r\n"), hello()),
+        refused_in_body("last size with 0x", chunked(format!("5\r\nhello\r\n0x0\r\n\r\n{SMUGGLED}")), BAD),
         refused_in_body(
             "last size minus nought",
             chunked(format!("5\r\nhello\r\n-0\r\n\r\n{SMUGGLED}")),
             BAD,
         ),
-        refused_in_body(
-            "last size empty",
-            chunked(format!("5\r\nhello\r\n\r\n\r\n{SMUGGLED}")),
-            BAD,
-        ),
+        refused_in_body("last size empty", chunked(format!("5\r\nhello\r\n\r\n\r\n{SMUGGLED}")), BAD),
         refused_in_body(
             "last size with a space",
             chunked(format!("5\r\nhello\r\n0 \r\n\r\n{SMUGGLED}")),
             BAD,
         ),
-        refused_in_body(
-            "size by its prefix",
-            chunked(format!("0_2e\r\n\r\n{SMUGGLED}")),
-            BAD,
-        ),
+        refused_in_body("size by its prefix", chunked(format!("0_2e\r\n\r\n{SMUGGLED}")), BAD),
     ]
 }
 
@@ -110,17 +86,10 @@ fn extensions() -> Vec<Case> {
         good("extension list", ";a=b;c;d=e"),
         good("extension quoted", ";a=\"b; c\\\"d\""),
         good("extension empty quotes", ";a=\"\""),
-        good(
-            "extension with all token characters",
-            ";!#$%&'*+-.^_`|~=!#$%&'*+-.^_`|~",
-        ),
+        good("extension with all token characters", ";!#$%&'*+-.^_`|~=!#$%&'*+-.^_`|~"),
         either("extension amid white space", sized(b"5; a = b"), BAD, hello()),
         either("extension quoted obs-text", sized(b"5;a=\"\xe9\""), BAD, hello()),
-        arrives(
-            "extension on the last chunk",
-            chunked("5\r\nhello\r\n0;a=b\r\n\r\n"),
-            hello(),
-        ),
+        arrives("extension on the last chunk", chunked("5\r\nhello\r\n0;a=b\r\n\r\n"), hello()),
         bad("extension behind a space", b" ;a"),
         bad("extension behind a tab", b"\t;a"),
         bad("extension without a name", b";"),
@@ -178,10 +147,7 @@ fn line_ends() -> Vec<Case> {
         bad("junk behind the data", "5\r\nhelloWORLD\r\n0\r\n\r\n"),
         bad("data shorter than its size", "6\r\nhello\r\n0\r\n\r\n"),
         bad("data longer than its size", "4\r\nhello\r\n0\r\n\r\n"),
-        bad(
-            "an empty line before the first chunk",
-            "\r\n5\r\nhello\r\n0\r\n\r\n",
-        ),
+        bad("an empty line before the first chunk", "\r\n5\r\nhello\r\n0\r\n\r\n"),
         bad("no chunks at all", "\r\n"),
     ]
 }
@@ -191,9 +157,8 @@ fn trailers() -> Vec<Case> {
         |lines: &[u8]| chunked([b"5\r\nhello\r\n0\r\n", lines, b"\r\n\r\n", SMUGGLED.as_bytes()].concat());
     let bad = |name, lines: &[u8]| refused_in_body(name, trailer(lines), BAD);
     let dropped = |name, lines: &str| {
-        let bytes = chunked(format!(
-            "5\r\nhello\r\n0\r\n{lines}\r\n\r\nGET /second HTTP/1.1\r\nHost: a\r\n\r\n"
-        ));
+        let bytes =
+            chunked(format!("5\r\nhello\r\n0\r\n{lines}\r\n\r\nGET /second HTTP/1.1\r\nHost: a\r\n\r\n"));
         let second = Outcome::Arrives(Meant::get("/second"));
         outcomes(name, bytes, [Outcome::Arrives(hello().without("x-one")), second])
     };
@@ -228,33 +193,17 @@ fn limits() -> Vec<Case> {
     let extension = |length: usize| format!(";{}", "e".repeat(length - 1));
     let many = |count: usize| format!("1{}\r\nx\r\n", extension(200)).repeat(count) + "0\r\n\r\n";
     vec![
-        arrives(
-            "extension of 256 bytes",
-            sized(format!("5{}", extension(256)).as_bytes()),
-            hello(),
-        ),
-        refused_in_body(
-            "extension of 300 bytes",
-            sized(format!("5{}", extension(300)).as_bytes()),
-            TOO_MUCH,
-        ),
+        arrives("extension of 256 bytes", sized(format!("5{}", extension(256)).as_bytes()), hello()),
+        refused_in_body("extension of 300 bytes", sized(format!("5{}", extension(300)).as_bytes()), TOO_MUCH),
         refused_in_body(
             "extension of 100,000 bytes",
             sized(format!("5{}", extension(100_000)).as_bytes()),
             TOO_MUCH,
         ),
-        arrives(
-            "extensions of 12,000 bytes in all",
-            chunked(many(60)),
-            Meant::post(&[b'x'; 60]),
-        ),
+        arrives("extensions of 12,000 bytes in all", chunked(many(60)), Meant::post(&[b'x'; 60])),
         refused_in_body("extensions of 18,000 bytes in all", chunked(many(90)), TOO_MUCH),
         refused_in_body("endless size", chunked("0".repeat(10_000)), BAD),
-        arrives(
-            "16 trailers",
-            chunked(format!("5\r\nhello\r\n0\r\n{}\r\n", "T: t\r\n".repeat(16))),
-            hello(),
-        ),
+        arrives("16 trailers", chunked(format!("5\r\nhello\r\n0\r\n{}\r\n", "T: t\r\n".repeat(16))), hello()),
         refused_in_body(
             "17 trailers",
             chunked(format!("5\r\nhello\r\n0\r\n{}\r\n", "T: t\r\n".repeat(17))),
@@ -262,16 +211,9 @@ fn limits() -> Vec<Case> {
         ),
         refused_in_body(
             "trailers of 9,000 bytes",
-            chunked(format!(
-                "5\r\nhello\r\n0\r\n{}\r\n",
-                format!("T: {}\r\n", "t".repeat(995)).repeat(9)
-            )),
+            chunked(format!("5\r\nhello\r\n0\r\n{}\r\n", format!("T: {}\r\n", "t".repeat(995)).repeat(9))),
             TOO_MUCH,
         ),
-        refused_in_body(
-            "endless trailer",
-            chunked(format!("0\r\nT: {}", "t".repeat(20_000))),
-            TOO_MUCH,
-        ),
+        refused_in_body("endless trailer", chunked(format!("0\r\nT: {}", "t".repeat(20_000))), TOO_MUCH),
     ]
 }

@@ -19,10 +19,8 @@ pub(crate) fn cases() -> Vec<Case> {
 fn both_lengths() -> Vec<Case> {
     let hidden = format!("0\r\n\r\n{SMUGGLED}");
     let cl_te = post("Content-Length: 40\r\nTransfer-Encoding: chunked\r\n", &hidden);
-    let te_cl = post(
-        "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
-        format!("23\r\n{SMUGGLED}\r\n0\r\n\r\n"),
-    );
+    let te_cl =
+        post("Transfer-Encoding: chunked\r\nContent-Length: 4\r\n", format!("23\r\n{SMUGGLED}\r\n0\r\n\r\n"));
     vec![
         refused("CL.TE", cl_te, BAD),
         refused("TE.CL", te_cl, BAD),
@@ -31,11 +29,7 @@ fn both_lengths() -> Vec<Case> {
             post("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
             BAD,
         ),
-        refused(
-            "CL.TE, length 0",
-            post("Content-Length: 0\r\nTransfer-Encoding: chunked\r\n", &hidden),
-            BAD,
-        ),
+        refused("CL.TE, length 0", post("Content-Length: 0\r\nTransfer-Encoding: chunked\r\n", &hidden), BAD),
         refused(
             "CL.TE, empty length",
             post("Content-Length:\r\nTransfer-Encoding: chunked\r\n", &hidden),
@@ -51,16 +45,8 @@ fn both_lengths() -> Vec<Case> {
             post("Content-Length: 5\r\nTransfer-Encoding: identity\r\n", "hello"),
             CODING,
         ),
-        refused(
-            "CL with empty TE",
-            post("Content-Length: 5\r\nTransfer-Encoding:\r\n", "hello"),
-            CODING,
-        ),
-        refused(
-            "CL with unknown TE",
-            post("Content-Length: 5\r\nTransfer-Encoding: x\r\n", "hello"),
-            CODING,
-        ),
+        refused("CL with empty TE", post("Content-Length: 5\r\nTransfer-Encoding:\r\n", "hello"), CODING),
+        refused("CL with unknown TE", post("Content-Length: 5\r\nTransfer-Encoding: x\r\n", "hello"), CODING),
         refused(
             "CL.TE, length named by Connection",
             post(
@@ -77,11 +63,7 @@ fn both_lengths() -> Vec<Case> {
             ),
             BAD,
         ),
-        refused(
-            "CL.TE on GET",
-            get("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"),
-            BAD,
-        ),
+        refused("CL.TE on GET", get("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"), BAD),
         refused(
             "TE in 1.0",
             format!(
@@ -99,42 +81,26 @@ fn both_lengths() -> Vec<Case> {
             "POST /case HTTP/1.0\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             CODING,
         ),
-        refused(
-            "identity in 1.0",
-            "POST /case HTTP/1.0\r\nTransfer-Encoding: identity\r\n\r\n",
-            CODING,
-        ),
+        refused("identity in 1.0", "POST /case HTTP/1.0\r\nTransfer-Encoding: identity\r\n\r\n", CODING),
     ]
 }
 
 /// A chunked body behind a Transfer-Encoding of this value.
 fn coding(value: impl AsRef<[u8]>) -> Vec<u8> {
-    post(
-        [b"Transfer-Encoding: ", value.as_ref(), b"\r\n"].concat(),
-        format!("0\r\n\r\n{SMUGGLED}"),
-    )
+    post([b"Transfer-Encoding: ", value.as_ref(), b"\r\n"].concat(), format!("0\r\n\r\n{SMUGGLED}"))
 }
 
 fn coding_values() -> Vec<Case> {
     let empty = || Meant::post(b"").without("evil");
     let second = Outcome::Arrives(Meant::get("/second"));
-    let legal = |line: &str| {
-        post(
-            format!("{line}\r\n"),
-            "0\r\n\r\nGET /second HTTP/1.1\r\nHost: a\r\n\r\n",
-        )
-    };
+    let legal = |line: &str| post(format!("{line}\r\n"), "0\r\n\r\nGET /second HTTP/1.1\r\nHost: a\r\n\r\n");
     vec![
         refused("TE xchunked", coding("xchunked"), CODING),
         refused("TE chunkedx", coding("chunkedx"), CODING),
         refused("TE chunk", coding("chunk"), CODING),
         refused("TE chunked then identity", coding("chunked, identity"), CODING),
         refused("TE identity then chunked", coding("identity, chunked"), CODING),
-        refused(
-            "TE identity around chunked",
-            coding("identity, chunked, identity"),
-            CODING,
-        ),
+        refused("TE identity around chunked", coding("identity, chunked, identity"), CODING),
         refused("TE identity", coding("identity"), CODING),
         refused("TE gzip then chunked", coding("gzip, chunked"), CODING),
         refused("TE gzip", coding("gzip"), CODING),
@@ -246,11 +212,7 @@ fn coding_names() -> Vec<Case> {
 fn coding_lines() -> Vec<Case> {
     let line = |line: &[u8]| post([line, b"\r\n"].concat(), format!("0\r\n\r\n{SMUGGLED}"));
     vec![
-        refused(
-            "TE twice",
-            line(b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"),
-            CODING,
-        ),
+        refused("TE twice", line(b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"), CODING),
         refused(
             "TE then identity",
             line(b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity"),
@@ -261,68 +223,24 @@ fn coding_lines() -> Vec<Case> {
             line(b"Transfer-Encoding: identity\r\nTransfer-Encoding: chunked"),
             CODING,
         ),
-        refused(
-            "TE then an empty one",
-            line(b"Transfer-Encoding: chunked\r\nTransfer-Encoding:"),
-            CODING,
-        ),
+        refused("TE then an empty one", line(b"Transfer-Encoding: chunked\r\nTransfer-Encoding:"), CODING),
         refused(
             "TE then one of its case",
             line(b"Transfer-Encoding: chunked\r\nTransfer-encoding: x"),
             CODING,
         ),
-        refused(
-            "TE value folded by space",
-            line(b"Transfer-Encoding:\r\n chunked"),
-            BAD,
-        ),
-        refused(
-            "TE value folded by tab",
-            line(b"Transfer-Encoding: \r\n\tchunked"),
-            BAD,
-        ),
-        refused(
-            "TE folded behind",
-            line(b"Transfer-Encoding: chunked\r\n , identity"),
-            BAD,
-        ),
-        refused(
-            "TE hidden by a fold",
-            line(b"Foo: bar\r\n Transfer-Encoding: chunked"),
-            BAD,
-        ),
-        refused(
-            "TE hidden by a tab fold",
-            line(b"Foo: bar\r\n\tTransfer-Encoding: chunked"),
-            BAD,
-        ),
-        refused(
-            "TE behind a bare CR",
-            line(b"Foo: bar\rTransfer-Encoding: chunked"),
-            BAD,
-        ),
-        refused(
-            "TE behind a bare LF",
-            line(b"Foo: bar\nTransfer-Encoding: chunked"),
-            BAD,
-        ),
-        refused(
-            "TE behind CR LF CR",
-            line(b"Foo: bar\r\n\rTransfer-Encoding: chunked"),
-            BAD,
-        ),
-        refused(
-            "TE behind LF LF",
-            line(b"Foo: bar\n\nTransfer-Encoding: chunked"),
-            BAD,
-        ),
+        refused("TE value folded by space", line(b"Transfer-Encoding:\r\n chunked"), BAD),
+        refused("TE value folded by tab", line(b"Transfer-Encoding: \r\n\tchunked"), BAD),
+        refused("TE folded behind", line(b"Transfer-Encoding: chunked\r\n , identity"), BAD),
+        refused("TE hidden by a fold", line(b"Foo: bar\r\n Transfer-Encoding: chunked"), BAD),
+        refused("TE hidden by a tab fold", line(b"Foo: bar\r\n\tTransfer-Encoding: chunked"), BAD),
+        refused("TE behind a bare CR", line(b"Foo: bar\rTransfer-Encoding: chunked"), BAD),
+        refused("TE behind a bare LF", line(b"Foo: bar\nTransfer-Encoding: chunked"), BAD),
+        refused("TE behind CR LF CR", line(b"Foo: bar\r\n\rTransfer-Encoding: chunked"), BAD),
+        refused("TE behind LF LF", line(b"Foo: bar\n\nTransfer-Encoding: chunked"), BAD),
         refused("TE value behind LF", line(b"Transfer-Encoding:\n chunked"), BAD),
         refused("TE colon behind LF", line(b"Transfer-Encoding\n : chunked"), BAD),
-        refused(
-            "TE value behind LF VT",
-            line(b"Transfer-Encoding: \n\x0bchunked"),
-            BAD,
-        ),
+        refused("TE value behind LF VT", line(b"Transfer-Encoding: \n\x0bchunked"), BAD),
         refused(
             "TE as first line with a space",
             " POST /case HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -375,29 +293,12 @@ fn length_values() -> Vec<Case> {
         refused("CL 2^64", length(b"18446744073709551616"), BAD),
         refused("CL 2^64 and 5", length(b"18446744073709551621"), BAD),
         refused("CL 2^32 and 5, negative", length(b"-4294967291"), BAD),
-        refused(
-            "CL of 40 digits",
-            length(b"9999999999999999999999999999999999999999"),
-            BAD,
-        ),
+        refused("CL of 40 digits", length(b"9999999999999999999999999999999999999999"), BAD),
         either("CL leading noughts", length(b"005"), BAD, body()),
-        either(
-            "CL many leading noughts",
-            length(b"00000000000000000000000000000005"),
-            BAD,
-            body(),
-        ),
-        arrives(
-            "CL without a space",
-            post("Content-Length:5\r\n", "hello"),
-            body(),
-        ),
+        either("CL many leading noughts", length(b"00000000000000000000000000000005"), BAD, body()),
+        arrives("CL without a space", post("Content-Length:5\r\n", "hello"), body()),
         arrives("CL amid white space", length(b"\t 5 \t"), body()),
-        arrives(
-            "CL name in other case",
-            post("cONTENT-lENGTH: 5\r\n", "hello"),
-            body(),
-        ),
+        arrives("CL name in other case", post("cONTENT-lENGTH: 5\r\n", "hello"), body()),
         arrives("CL nought", post("Content-Length: 0\r\n", ""), Meant::post(b"")),
         arrives(
             "CL named by Connection",
@@ -410,75 +311,27 @@ fn length_values() -> Vec<Case> {
 fn length_names_and_lines() -> Vec<Case> {
     let lines = |lines: &[u8]| post([lines, b"\r\n"].concat(), format!("hello{SMUGGLED}"));
     vec![
-        refused(
-            "CL twice the same",
-            lines(b"Content-Length: 5\r\nContent-Length: 5"),
-            BAD,
-        ),
-        refused(
-            "CL twice, smaller first",
-            lines(b"Content-Length: 5\r\nContent-Length: 40"),
-            BAD,
-        ),
-        refused(
-            "CL twice, larger first",
-            lines(b"Content-Length: 40\r\nContent-Length: 5"),
-            BAD,
-        ),
-        refused(
-            "CL twice, nought first",
-            lines(b"Content-Length: 0\r\nContent-Length: 5"),
-            BAD,
-        ),
-        refused(
-            "CL then an empty one",
-            lines(b"Content-Length: 5\r\nContent-Length:"),
-            BAD,
-        ),
-        refused(
-            "CL behind an empty one",
-            lines(b"Content-Length:\r\nContent-Length: 5"),
-            BAD,
-        ),
-        refused(
-            "CL twice in other case",
-            lines(b"Content-Length: 5\r\ncontent-length: 40"),
-            BAD,
-        ),
-        refused(
-            "CL thrice",
-            lines(b"Content-Length: 5\r\nContent-Length: 5\r\nContent-Length: 5"),
-            BAD,
-        ),
+        refused("CL twice the same", lines(b"Content-Length: 5\r\nContent-Length: 5"), BAD),
+        refused("CL twice, smaller first", lines(b"Content-Length: 5\r\nContent-Length: 40"), BAD),
+        refused("CL twice, larger first", lines(b"Content-Length: 40\r\nContent-Length: 5"), BAD),
+        refused("CL twice, nought first", lines(b"Content-Length: 0\r\nContent-Length: 5"), BAD),
+        refused("CL then an empty one", lines(b"Content-Length: 5\r\nContent-Length:"), BAD),
+        refused("CL behind an empty one", lines(b"Content-Length:\r\nContent-Length: 5"), BAD),
+        refused("CL twice in other case", lines(b"Content-Length: 5\r\ncontent-length: 40"), BAD),
+        refused("CL thrice", lines(b"Content-Length: 5\r\nContent-Length: 5\r\nContent-Length: 5"), BAD),
         refused("CL space before the colon", lines(b"Content-Length : 5"), BAD),
         refused("CL tab before the colon", lines(b"Content-Length\t: 5"), BAD),
         refused("CL NUL before the colon", lines(b"Content-Length\0: 5"), BAD),
         refused("CL 85 before the colon", lines(b"Content-Length\x85: 5"), BAD),
         refused("CL junk before the colon", lines(b"Content-Length abcde: 5"), BAD),
         refused("CL underscore for the hyphen", lines(b"Content_Length: 5"), BAD),
-        refused(
-            "CL beside its underscore twin",
-            lines(b"Content-Length: 5\r\nContent_Length: 40"),
-            BAD,
-        ),
+        refused("CL beside its underscore twin", lines(b"Content-Length: 5\r\nContent_Length: 40"), BAD),
         refused("CL space for the hyphen", lines(b"Content Length: 5"), BAD),
         refused("CL folded", lines(b"Content-Length:\r\n 5"), BAD),
         refused("CL continued by a fold", lines(b"Content-Length: 5\r\n 0"), BAD),
-        refused(
-            "CL hidden by a fold",
-            lines(b"Foo: bar\r\n Content-Length: 5"),
-            BAD,
-        ),
-        refused(
-            "CL hidden by a bare CR",
-            lines(b"Foo: bar\rContent-Length: 5"),
-            BAD,
-        ),
-        refused(
-            "CL hidden by a bare LF",
-            lines(b"Foo: bar\nContent-Length: 5"),
-            BAD,
-        ),
+        refused("CL hidden by a fold", lines(b"Foo: bar\r\n Content-Length: 5"), BAD),
+        refused("CL hidden by a bare CR", lines(b"Foo: bar\rContent-Length: 5"), BAD),
+        refused("CL hidden by a bare LF", lines(b"Foo: bar\nContent-Length: 5"), BAD),
         refused(
             "0.CL by a leading space",
             format!("GET /case HTTP/1.1\r\n Content-Length: 35\r\nHost: a\r\n\r\n{SMUGGLED}"),
@@ -504,11 +357,8 @@ fn length_names_and_lines() -> Vec<Case> {
 
 fn bodies_that_are_bodies() -> Vec<Case> {
     let with_length = |method: &str| {
-        format!(
-            "{method} /case HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{SMUGGLED}",
-            SMUGGLED.len()
-        )
-        .into_bytes()
+        format!("{method} /case HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{SMUGGLED}", SMUGGLED.len())
+            .into_bytes()
     };
     let in_chunks = |method: &str| {
         let head = format!("{method} /case HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
@@ -530,10 +380,7 @@ fn bodies_that_are_bodies() -> Vec<Case> {
         outcomes(
             "a POST without a length has no body",
             post("", "GET /second HTTP/1.1\r\nHost: a\r\n\r\n"),
-            [
-                Outcome::Arrives(Meant::post(b"")),
-                Outcome::Arrives(Meant::get("/second")),
-            ],
+            [Outcome::Arrives(Meant::post(b"")), Outcome::Arrives(Meant::get("/second"))],
         ),
         outcomes(
             "a line behind a body",
@@ -547,45 +394,18 @@ fn halves() -> Vec<Case> {
     vec![
         abandoned("half a request line", "GET /case HT"),
         abandoned("half a head", "GET /case HTTP/1.1\r\nHost: a\r\nX: "),
-        abandoned(
-            "a head without its empty line",
-            "GET /case HTTP/1.1\r\nHost: a\r\n",
-        ),
+        abandoned("a head without its empty line", "GET /case HTTP/1.1\r\nHost: a\r\n"),
         abandoned("half a body by length", post("Content-Length: 10\r\n", "hello")),
-        abandoned(
-            "a huge length",
-            post("Content-Length: 9223372036854775807\r\n", SMUGGLED),
-        ),
-        abandoned(
-            "half a chunk size",
-            post("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n1"),
-        ),
-        abandoned(
-            "half a chunk",
-            post("Transfer-Encoding: chunked\r\n", "a\r\nhello"),
-        ),
-        abandoned(
-            "a chunk without its end",
-            post("Transfer-Encoding: chunked\r\n", "5\r\nhello"),
-        ),
-        abandoned(
-            "no last chunk",
-            post("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n"),
-        ),
-        abandoned(
-            "no end of trailers",
-            post("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n0\r\n"),
-        ),
-        abandoned(
-            "half a trailer",
-            post("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n0\r\nX: y"),
-        ),
+        abandoned("a huge length", post("Content-Length: 9223372036854775807\r\n", SMUGGLED)),
+        abandoned("half a chunk size", post("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n1")),
+        abandoned("half a chunk", post("Transfer-Encoding: chunked\r\n", "a\r\nhello")),
+        abandoned("a chunk without its end", post("Transfer-Encoding: chunked\r\n", "5\r\nhello")),
+        abandoned("no last chunk", post("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n")),
+        abandoned("no end of trailers", post("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n0\r\n")),
+        abandoned("half a trailer", post("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n0\r\nX: y")),
         abandoned(
             "the largest chunk",
-            post(
-                "Transfer-Encoding: chunked\r\n",
-                format!("7fffffffffffffff\r\n{SMUGGLED}"),
-            ),
+            post("Transfer-Encoding: chunked\r\n", format!("7fffffffffffffff\r\n{SMUGGLED}")),
         ),
     ]
 }

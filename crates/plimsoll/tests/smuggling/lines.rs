@@ -38,10 +38,7 @@ fn request_lines() -> Vec<Case> {
         bad("LF for a space", b"GET /case\nHTTP/1.1"),
         bad("A0 for a space", b"GET\xa0/case HTTP/1.1"),
         bad("a space in the target", b"GET /ca se HTTP/1.1"),
-        bad(
-            "a second request line in the target",
-            b"GET /case HTTP/1.1\r GET /smuggled HTTP/1.1",
-        ),
+        bad("a second request line in the target", b"GET /case HTTP/1.1\r GET /smuggled HTTP/1.1"),
         bad("two versions", b"GET /case HTTP/1.1 HTTP/1.1"),
         bad("no target", b"GET HTTP/1.1"),
         bad("an empty target", b"GET  HTTP/1.1"),
@@ -53,10 +50,7 @@ fn request_lines() -> Vec<Case> {
         bad("a method with quotes", b"\"GET\" /case HTTP/1.1"),
         bad("a method with NUL", b"GE\0T /case HTTP/1.1"),
         bad("a method with obs-text", b"G\xc9T /case HTTP/1.1"),
-        bad(
-            "a method behind a byte order mark",
-            b"\xef\xbb\xbfGET /case HTTP/1.1",
-        ),
+        bad("a method behind a byte order mark", b"\xef\xbb\xbfGET /case HTTP/1.1"),
         bad("a target with NUL", b"GET /ca\0se HTTP/1.1"),
         bad("a target with DEL", b"GET /ca\x7fse HTTP/1.1"),
         bad("a target with a control", b"GET /ca\x01se HTTP/1.1"),
@@ -65,16 +59,8 @@ fn request_lines() -> Vec<Case> {
         bad("a target with UTF-8", "GET /é/case HTTP/1.1".as_bytes()),
         bad("a target with a fragment", b"GET /case#evil HTTP/1.1"),
         bad("a target with a bare CR", b"GET /ca\rse HTTP/1.1"),
-        arrives(
-            "a lower-case method",
-            first("get /case HTTP/1.1"),
-            Meant::new("get", "/case"),
-        ),
-        arrives(
-            "a method with a hyphen",
-            first("M-SEARCH /case HTTP/1.1"),
-            Meant::new("M-SEARCH", "/case"),
-        ),
+        arrives("a lower-case method", first("get /case HTTP/1.1"), Meant::new("get", "/case")),
+        arrives("a method with a hyphen", first("M-SEARCH /case HTTP/1.1"), Meant::new("M-SEARCH", "/case")),
         arrives(
             "a method of odd token characters",
             first("!#$%&'*+.^_`|~ /case HTTP/1.1"),
@@ -90,21 +76,13 @@ fn request_lines() -> Vec<Case> {
             first("GET /x/../%2e%2e/./case HTTP/1.1"),
             Meant::get("/x/../%2e%2e/./case"),
         ),
-        arrives(
-            "a target with two slashes",
-            first("GET //evil/case HTTP/1.1"),
-            Meant::get("//evil/case"),
-        ),
+        arrives("a target with two slashes", first("GET //evil/case HTTP/1.1"), Meant::get("//evil/case")),
         arrives(
             "a target with an encoded CRLF",
             first("GET /%0d%0ax/case HTTP/1.1"),
             Meant::get("/%0d%0ax/case"),
         ),
-        arrives(
-            "a target with a bad escape",
-            first("GET /%zz%/case HTTP/1.1"),
-            Meant::get("/%zz%/case"),
-        ),
+        arrives("a target with a bad escape", first("GET /%zz%/case HTTP/1.1"), Meant::get("/%zz%/case")),
         arrives(
             "a target with odd characters",
             first("GET /<>{}|\\^`\"/case HTTP/1.1"),
@@ -154,11 +132,7 @@ fn versions() -> Vec<Case> {
 fn other_protocols() -> Vec<Case> {
     vec![
         refused("the HTTP/2 preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", VERSION),
-        refused(
-            "a TLS hello",
-            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
-            BAD,
-        ),
+        refused("a TLS hello", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", BAD),
         refused(
             "a PROXY line",
             "PROXY TCP4 6.6.6.6 127.0.0.1 1 2\r\nGET /case HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -170,11 +144,7 @@ fn other_protocols() -> Vec<Case> {
             BAD,
         ),
         refused("SMTP", "EHLO evil\r\nMAIL FROM:<a@b>\r\n\r\n", BAD),
-        refused(
-            "a response",
-            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
-            VERSION,
-        ),
+        refused("a response", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", VERSION),
         refused("JSON", "{\"GET\": \"/case\"}\r\n\r\n", BAD),
         refused("noise", b"\x80\xff\xfe\x01\x02\x03\x04\r\n\r\n", BAD),
     ]
@@ -182,72 +152,24 @@ fn other_protocols() -> Vec<Case> {
 
 fn line_ends() -> Vec<Case> {
     vec![
-        arrives(
-            "an empty line before",
-            "\r\nGET /case HTTP/1.1\r\nHost: a\r\n\r\n",
-            case(),
-        ),
-        refused(
-            "two empty lines before",
-            "\r\n\r\nGET /case HTTP/1.1\r\nHost: a\r\n\r\n",
-            BAD,
-        ),
+        arrives("an empty line before", "\r\nGET /case HTTP/1.1\r\nHost: a\r\n\r\n", case()),
+        refused("two empty lines before", "\r\n\r\nGET /case HTTP/1.1\r\nHost: a\r\n\r\n", BAD),
         refused("LF before", "\nGET /case HTTP/1.1\r\nHost: a\r\n\r\n", BAD),
         refused("CR before", "\rGET /case HTTP/1.1\r\nHost: a\r\n\r\n", BAD),
-        refused(
-            "a line of white space before",
-            " \r\nGET /case HTTP/1.1\r\nHost: a\r\n\r\n",
-            BAD,
-        ),
+        refused("a line of white space before", " \r\nGET /case HTTP/1.1\r\nHost: a\r\n\r\n", BAD),
         refused("NUL before", "\0GET /case HTTP/1.1\r\nHost: a\r\n\r\n", BAD),
-        refused(
-            "LF behind the request line",
-            "GET /case HTTP/1.1\nHost: a\r\n\r\n",
-            BAD,
-        ),
+        refused("LF behind the request line", "GET /case HTTP/1.1\nHost: a\r\n\r\n", BAD),
         refused("LF behind a field", "GET /case HTTP/1.1\r\nHost: a\n\r\n", BAD),
         refused("LF as the head's end", "GET /case HTTP/1.1\r\nHost: a\r\n\n", BAD),
         refused("LF for all line ends", "GET /case HTTP/1.1\nHost: a\n\n", BAD),
-        refused(
-            "CR behind the request line",
-            "GET /case HTTP/1.1\rHost: a\r\n\r\n",
-            BAD,
-        ),
-        refused(
-            "CR behind a field",
-            "GET /case HTTP/1.1\r\nHost: a\rX: y\r\n\r\n",
-            BAD,
-        ),
-        refused(
-            "CR for all line ends",
-            "GET /case HTTP/1.1\rHost: a\r\rX\r\n\r\n",
-            BAD,
-        ),
-        refused(
-            "CR CR LF behind the request line",
-            "GET /case HTTP/1.1\r\r\nHost: a\r\n\r\n",
-            BAD,
-        ),
-        refused(
-            "CR CR LF behind a field",
-            "GET /case HTTP/1.1\r\nHost: a\r\r\n\r\n",
-            BAD,
-        ),
-        refused(
-            "CR CR LF as the head's end",
-            "GET /case HTTP/1.1\r\nHost: a\r\n\r\r\n",
-            BAD,
-        ),
-        refused(
-            "LF CR as a line end",
-            "GET /case HTTP/1.1\n\rHost: a\n\r\n\r",
-            BAD,
-        ),
-        refused(
-            "CR LF CR Z",
-            format!("GET /case HTTP/1.1\r\nHost: a\r\n\rZ{SMUGGLED}"),
-            BAD,
-        ),
+        refused("CR behind the request line", "GET /case HTTP/1.1\rHost: a\r\n\r\n", BAD),
+        refused("CR behind a field", "GET /case HTTP/1.1\r\nHost: a\rX: y\r\n\r\n", BAD),
+        refused("CR for all line ends", "GET /case HTTP/1.1\rHost: a\r\rX\r\n\r\n", BAD),
+        refused("CR CR LF behind the request line", "GET /case HTTP/1.1\r\r\nHost: a\r\n\r\n", BAD),
+        refused("CR CR LF behind a field", "GET /case HTTP/1.1\r\nHost: a\r\r\n\r\n", BAD),
+        refused("CR CR LF as the head's end", "GET /case HTTP/1.1\r\nHost: a\r\n\r\r\n", BAD),
+        refused("LF CR as a line end", "GET /case HTTP/1.1\n\rHost: a\n\r\n\r", BAD),
+        refused("CR LF CR Z", format!("GET /case HTTP/1.1\r\nHost: a\r\n\rZ{SMUGGLED}"), BAD),
         refused(
             "a request hidden by LF LF",
             format!("GET /case HTTP/1.1\r\nHost: a\r\nX:\n\n{SMUGGLED}"),
@@ -258,11 +180,7 @@ fn line_ends() -> Vec<Case> {
             format!("GET /case HTTP/1.1\r\nHost: a\r\nX:\r\r{SMUGGLED}"),
             BAD,
         ),
-        refused(
-            "NEL as a line end",
-            b"GET /case HTTP/1.1\r\nHost: a\xc2\x85X: y\r\n\r\n",
-            BAD,
-        ),
+        refused("NEL as a line end", b"GET /case HTTP/1.1\r\nHost: a\xc2\x85X: y\r\n\r\n", BAD),
     ]
 }
 
@@ -342,23 +260,11 @@ fn values() -> Vec<Case> {
         bad("an empty value folded", b"X:\r\n z"),
         bad("a fold of only a space", b"X: y\r\n "),
         arrives("an empty value", with(b"X:"), case().with("x", "")),
-        arrives(
-            "a value amid white space",
-            with(b"X: \t y \t "),
-            case().with("x", "y"),
-        ),
+        arrives("a value amid white space", with(b"X: \t y \t "), case().with("x", "y")),
         arrives("a value with a tab", with(b"X: y\tz"), case().with("x", "y\tz")),
-        arrives(
-            "a value with colons",
-            with(b"X: y: z:"),
-            case().with("x", "y: z:"),
-        ),
+        arrives("a value with colons", with(b"X: y: z:"), case().with("x", "y: z:")),
         arrives("a value in UTF-8", with("X: é".as_bytes()), case().with("x", "é")),
-        arrives(
-            "a value of one more field",
-            with(b"X: y\r\nZ: 1"),
-            case().with("x", "y").with("z", "1"),
-        ),
+        arrives("a value of one more field", with(b"X: y\r\nZ: 1"), case().with("x", "y").with("z", "1")),
     ]
 }
 
@@ -372,16 +278,8 @@ fn limits() -> Vec<Case> {
             first(format!("GET {} HTTP/1.1", target(7994))),
             Meant::get(&target(7994)),
         ),
-        refused(
-            "a target of 8,300 bytes",
-            first(format!("GET {} HTTP/1.1", target(8294))),
-            &[414],
-        ),
-        refused(
-            "a target of 100,000 bytes",
-            first(format!("GET {} HTTP/1.1", target(100_000))),
-            &[414],
-        ),
+        refused("a target of 8,300 bytes", first(format!("GET {} HTTP/1.1", target(8294))), &[414]),
+        refused("a target of 100,000 bytes", first(format!("GET {} HTTP/1.1", target(100_000))), &[414]),
         refused("an endless target", format!("GET {}", target(20_000)), &[414]),
         refused("an endless method", "M".repeat(50_000), &[400, 414, 431, 501]),
         refused(
@@ -402,11 +300,7 @@ fn limits() -> Vec<Case> {
             format!("GET /case HTTP/1.1\r\nHost: a\r\n{}", "x".repeat(50_000)),
             &[431],
         ),
-        refused(
-            "40 fields of 1,000 bytes",
-            get(format!("X: {}\r\n", "x".repeat(995)).repeat(40)),
-            &[431],
-        ),
+        refused("40 fields of 1,000 bytes", get(format!("X: {}\r\n", "x".repeat(995)).repeat(40)), &[431]),
         arrives("90 fields", many(89), case()),
         refused("110 fields", many(109), &[431]),
         refused("2,000 fields", many(1_999), &[431]),

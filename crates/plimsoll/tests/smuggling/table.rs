@@ -16,9 +16,7 @@ pub(crate) struct Case {
 impl Case {
     /// Whether an unfinished request may stay at the server.
     pub(crate) fn may_be_cut(&self) -> bool {
-        self.outcomes
-            .iter()
-            .any(|outcome| matches!(outcome, Outcome::RefusedInBody(_) | Outcome::Abandoned))
+        self.outcomes.iter().any(|outcome| matches!(outcome, Outcome::RefusedInBody(_) | Outcome::Abandoned))
     }
 }
 
@@ -60,14 +58,7 @@ impl Meant {
     /// This request without a body.
     pub(crate) fn new(method: &str, target: &str) -> Self {
         let (method, target) = (method.to_owned(), target.to_owned());
-        Self {
-            method,
-            target,
-            body: Vec::new(),
-            with: Vec::new(),
-            without: Vec::new(),
-            closes: false,
-        }
+        Self { method, target, body: Vec::new(), with: Vec::new(), without: Vec::new(), closes: false }
     }
 
     /// A plain GET.
@@ -103,10 +94,7 @@ impl Meant {
     /// With the run's number in its target.
     pub(crate) fn numbered(&self, number: usize) -> Self {
         let target = numbered(self.target.as_bytes(), number);
-        Self {
-            target: String::from_utf8_lossy(&target).into_owned(),
-            ..self.clone()
-        }
+        Self { target: String::from_utf8_lossy(&target).into_owned(), ..self.clone() }
     }
 }
 
@@ -184,9 +172,5 @@ pub(crate) fn outcomes(
     bytes: impl Into<Vec<u8>>,
     outcomes: impl Into<Vec<Outcome>>,
 ) -> Case {
-    Case {
-        name,
-        bytes: bytes.into(),
-        outcomes: outcomes.into(),
-    }
+    Case { name, bytes: bytes.into(), outcomes: outcomes.into() }
 }

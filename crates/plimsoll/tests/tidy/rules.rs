@@ -31,8 +31,7 @@ pub(crate) fn forbidden_paths(source: &Source, krate: &Crate, except: &[Except])
 
 /// `path` is `root` or below it.
 pub(crate) fn is_within(path: &str, root: &str) -> bool {
-    path.strip_prefix(root)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
 pub(crate) fn missing_introduction(source: &Source) -> Vec<String> {
@@ -49,11 +48,7 @@ pub(crate) fn long_functions(source: &Source, listed: &[(&str, &str, &str)]) -> 
     functions(&source.code)
         .into_iter()
         .filter(|f| f.lines > FUNCTION_WALL)
-        .filter(|f| {
-            !listed
-                .iter()
-                .any(|(file, name, _)| *file == source.path && *name == f.name)
-        })
+        .filter(|f| !listed.iter().any(|(file, name, _)| *file == source.path && *name == f.name))
         .map(|f| {
             format!(
                 "{}:{}: `{}` has {} lines, {FUNCTION_WALL} is the wall",
@@ -68,10 +63,7 @@ pub(crate) fn long_files(source: &Source, listed: &[(&str, &str)]) -> Vec<String
     if source.is_test() || lines <= FILE_CEILING || listed.iter().any(|(file, _)| *file == source.path) {
         return Vec::new();
     }
-    vec![format!(
-        "{}: {lines} lines without tests, {FILE_CEILING} is the ceiling",
-        source.path
-    )]
+    vec![format!("{}: {lines} lines without tests, {FILE_CEILING} is the ceiling", source.path)]
 }
 
 /// Words of code that stand nowhere, tests included.
@@ -93,10 +85,7 @@ pub(crate) fn panicking_words(source: &Source) -> Vec<String> {
     named(
         source,
         &source.production,
-        &[(
-            ".unwrap()",
-            "a peer can cause errors, never a panic; `expect` states an invariant",
-        )],
+        &[(".unwrap()", "a peer can cause errors, never a panic; `expect` states an invariant")],
     )
 }
 
@@ -109,9 +98,7 @@ pub(crate) fn named(source: &Source, code: &str, banned: &[(&str, &str)]) -> Vec
             false => words(code, word).filter(plain).collect(),
         };
         wrong.extend(
-            places
-                .iter()
-                .map(|&at| format!("{}:{}: `{word}`: {why}", source.path, line_of(code, at))),
+            places.iter().map(|&at| format!("{}:{}: `{word}`: {why}", source.path, line_of(code, at))),
         );
     }
     wrong
@@ -140,9 +127,8 @@ pub(crate) fn empty_names(source: &Source) -> Vec<String> {
         }
     }
     // In tests, `get_` is what a client does.
-    let getters = functions(&source.production)
-        .into_iter()
-        .filter(|f| f.name.starts_with("get_") && !source.is_test());
+    let getters =
+        functions(&source.production).into_iter().filter(|f| f.name.starts_with("get_") && !source.is_test());
     wrong.extend(getters.map(|f| format!("{}:{}: `{}`: no `get_` in names", source.path, f.line, f.name)));
     wrong
 }
@@ -168,16 +154,10 @@ pub(crate) fn forbidden_dependencies(krate: &Crate, manifest: &str) -> Vec<Strin
     for (section, name) in dependencies(manifest) {
         let ours = name.starts_with("plimsoll");
         if ours && !krate.below.contains(&name) {
-            wrong.push(format!(
-                "{}: depends on {name}, which is not below it",
-                krate.name
-            ));
+            wrong.push(format!("{}: depends on {name}, which is not below it", krate.name));
         }
         if !ours && section == "dependencies" && !krate.others.contains(&name) {
-            wrong.push(format!(
-                "{}: {name} is not among the crates that it may use",
-                krate.name
-            ));
+            wrong.push(format!("{}: {name} is not among the crates that it may use", krate.name));
         }
     }
     wrong
@@ -203,20 +183,14 @@ pub(crate) fn unused_dependencies(krate: &str, manifest: &str, sources: &[&Sourc
         let path = format!("{}::", name.replace('-', "_"));
         sources.iter().any(|s| words(&s.code, &path).next().is_some())
     };
-    let unused = dependencies(manifest)
-        .into_iter()
-        .filter(|(_, name)| !named(name));
-    unused
-        .map(|(section, name)| format!("{krate}: {name} in [{section}] is not used"))
-        .collect()
+    let unused = dependencies(manifest).into_iter().filter(|(_, name)| !named(name));
+    unused.map(|(section, name)| format!("{krate}: {name} in [{section}] is not used")).collect()
 }
 
 /// What is wrong with the packages that a lock file names.
 pub(crate) fn lock_problems(lock: &str) -> Vec<String> {
-    let value = |line: &str, key: &str| {
-        line.strip_prefix(key)
-            .map(|v| v.trim_matches([' ', '=', '"']).to_owned())
-    };
+    let value =
+        |line: &str, key: &str| line.strip_prefix(key).map(|v| v.trim_matches([' ', '=', '"']).to_owned());
     let mut versions: BTreeMap<String, u32> = BTreeMap::new();
     let mut sources: BTreeSet<String> = BTreeSet::new();
     for line in lock.lines() {
@@ -227,16 +201,10 @@ pub(crate) fn lock_problems(lock: &str) -> Vec<String> {
         }
     }
     let mut wrong = Vec::new();
-    for (name, why) in BANNED_PACKAGES
-        .iter()
-        .filter(|(name, _)| versions.contains_key(*name))
-    {
+    for (name, why) in BANNED_PACKAGES.iter().filter(|(name, _)| versions.contains_key(*name)) {
         wrong.push(format!("Cargo.lock: {name}: {why}"));
     }
-    for name in SINGLE_PACKAGES
-        .iter()
-        .filter(|name| versions.get(**name).is_some_and(|n| *n > 1))
-    {
+    for name in SINGLE_PACKAGES.iter().filter(|name| versions.get(**name).is_some_and(|n| *n > 1)) {
         wrong.push(format!("Cargo.lock: more than one version of {name}"));
     }
     for source in sources.iter().filter(|source| !source.starts_with("registry+")) {
@@ -257,20 +225,13 @@ mod tests {
     const AT: &str = "crates/plimsoll-traffic/src/x.rs";
 
     fn traffic() -> &'static Crate {
-        CRATES
-            .iter()
-            .find(|krate| krate.name == "plimsoll-traffic")
-            .expect("it is in the table")
+        CRATES.iter().find(|krate| krate.name == "plimsoll-traffic").expect("it is in the table")
     }
 
     #[track_caller]
     fn catches(rule: impl Fn(&Source) -> Vec<String>, bad: &[&str], good: &[&str]) {
         for text in bad {
-            assert_eq!(
-                rule(&Source::new(AT, text)).len(),
-                1,
-                "must be caught once: {text}"
-            );
+            assert_eq!(rule(&Source::new(AT, text)).len(), 1, "must be caught once: {text}");
         }
         for text in good {
             assert_none(rule(&Source::new(AT, text)));
@@ -302,30 +263,18 @@ mod tests {
             "use std::net::*;",
             "use std::{time::{self as t, Duration}};",
         ] {
-            assert!(
-                !forbidden_paths(&Source::new(AT, hiding), traffic(), &[]).is_empty(),
-                "{hiding}"
-            );
+            assert!(!forbidden_paths(&Source::new(AT, hiding), traffic(), &[]).is_empty(), "{hiding}");
         }
     }
 
     #[test]
     fn an_exception_is_for_one_file_and_one_path() {
-        let except = |path| {
-            [Except {
-                file: AT,
-                path,
-                why: "because",
-            }]
-        };
+        let except = |path| [Except { file: AT, path, why: "because" }];
         let source = Source::new(AT, "use std::fs::File;");
         assert_none(forbidden_paths(&source, traffic(), &except("std::fs")));
         assert_eq!(forbidden_paths(&source, traffic(), &except("std::env")).len(), 1);
         let elsewhere = Source::new("crates/plimsoll-traffic/src/y.rs", "use std::fs::File;");
-        assert_eq!(
-            forbidden_paths(&elsewhere, traffic(), &except("std::fs")).len(),
-            1
-        );
+        assert_eq!(forbidden_paths(&elsewhere, traffic(), &except("std::fs")).len(), 1);
     }
 
     #[test]
@@ -346,24 +295,15 @@ mod tests {
             )
         };
         catches(|s| long_functions(s, &[]), &[&body(69)], &[&body(68)]);
-        assert_none(long_functions(
-            &Source::new(AT, &body(69)),
-            &[(AT, "long", "because")],
-        ));
-        assert_eq!(
-            long_functions(&Source::new(AT, &body(69)), &[(AT, "g", "because")]).len(),
-            1
-        );
+        assert_none(long_functions(&Source::new(AT, &body(69)), &[(AT, "long", "because")]));
+        assert_eq!(long_functions(&Source::new(AT, &body(69)), &[(AT, "g", "because")]).len(), 1);
     }
 
     #[test]
     fn a_long_file_is_caught_and_its_tests_do_not_count() {
         let code = "const A: u8 = 0;\n";
         let tests = format!("#[cfg(test)]\nmod tests {{\n{}}}\n", code.repeat(600));
-        let (long, short) = (
-            format!("{}{tests}", code.repeat(501)),
-            format!("{}{tests}", code.repeat(500)),
-        );
+        let (long, short) = (format!("{}{tests}", code.repeat(501)), format!("{}{tests}", code.repeat(500)));
         catches(|s| long_files(s, &[]), &[&long], &[&short]);
         assert_none(long_files(&Source::new(AT, &long), &[(AT, "because")]));
         assert_none(long_files(&Source::new("crates/plimsoll/tests/x.rs", &long), &[]));
@@ -410,12 +350,7 @@ mod tests {
     fn empty_names_are_caught() {
         catches(
             empty_names,
-            &[
-                "struct PoolManager;",
-                "enum Inner { A }",
-                "trait ByteUtil {}",
-                "fn get_server() {}",
-            ],
+            &["struct PoolManager;", "enum Inner { A }", "trait ByteUtil {}", "fn get_server() {}"],
             &[
                 "struct Utility;",
                 "fn gets() {}",
@@ -429,27 +364,15 @@ mod tests {
     fn machine_paths_are_caught() {
         let bad = concat!("see /ho", "me/me/notes.md");
         assert_eq!(machine_paths("x.md", bad).len(), 1);
-        assert_none(machine_paths(
-            "x.md",
-            "see /etc/plimsoll/plimsoll.toml and http://a/homepage",
-        ));
+        assert_none(machine_paths("x.md", "see /etc/plimsoll/plimsoll.toml and http://a/homepage"));
     }
 
     #[test]
     fn a_dependency_upwards_or_unknown_is_caught() {
         let wrong = |manifest| forbidden_dependencies(traffic(), manifest);
-        assert_eq!(
-            wrong("[dependencies]\nplimsoll-proxy.workspace = true\n").len(),
-            1
-        );
-        assert_eq!(
-            wrong("[dev-dependencies]\nplimsoll-sim = { path = \"../plimsoll-sim\" }\n").len(),
-            1
-        );
-        assert_eq!(
-            wrong("[target.'cfg(unix)'.dependencies]\ntokio = \"1\"\n").len(),
-            1
-        );
+        assert_eq!(wrong("[dependencies]\nplimsoll-proxy.workspace = true\n").len(), 1);
+        assert_eq!(wrong("[dev-dependencies]\nplimsoll-sim = { path = \"../plimsoll-sim\" }\n").len(), 1);
+        assert_eq!(wrong("[target.'cfg(unix)'.dependencies]\ntokio = \"1\"\n").len(), 1);
         assert_none(wrong(
             "[package]\nname = \"x\"\n[dependencies]\nplimsoll-config.workspace = true\n# why\n\n[dev-dependencies]\nproptest = \"1\"\n",
         ));
@@ -460,10 +383,7 @@ mod tests {
         let source = Source::new(AT, "use http_body_util::BodyExt;\n// memchr::memchr\n");
         let unused = |manifest| unused_dependencies("x", manifest, &[&source]).len();
         assert_eq!(unused("[dependencies]\nhttp-body-util = \"1\"\n"), 0);
-        assert_eq!(
-            unused("[dependencies]\nmemchr.workspace = true\nbody-util = \"1\"\n"),
-            2
-        );
+        assert_eq!(unused("[dependencies]\nmemchr.workspace = true\nbody-util = \"1\"\n"), 2);
     }
 
     #[test]

@@ -37,12 +37,7 @@ impl Source {
     pub(crate) fn new(path: &str, text: &str) -> Source {
         let code = blank_literals(text);
         let production = blank_tests(&code);
-        Source {
-            path: path.to_owned(),
-            text: text.to_owned(),
-            code,
-            production,
-        }
+        Source { path: path.to_owned(), text: text.to_owned(), code, production }
     }
 
     /// The file holds nothing but tests, or what tests share.
@@ -57,12 +52,7 @@ impl Source {
 
     /// Lines that are not tests: without the blanked ones at a file's end or in its middle.
     pub(crate) fn production_lines(&self) -> usize {
-        let tests = self
-            .code
-            .lines()
-            .zip(self.production.lines())
-            .filter(|(all, kept)| all != kept)
-            .count();
+        let tests = self.code.lines().zip(self.production.lines()).filter(|(all, kept)| all != kept).count();
         self.text.lines().count() - tests
     }
 }
@@ -101,28 +91,15 @@ pub(crate) fn paths(code: &str) -> Vec<Named> {
         }
         let mut all = Vec::new();
         expand("", &code[at + 3..end], &mut all);
-        found.extend(all.into_iter().map(|path| Named {
-            path,
-            line: line_of(code, at),
-            imported: true,
-        }));
+        found.extend(all.into_iter().map(|path| Named { path, line: line_of(code, at), imported: true }));
         rest.replace_range(at..end, &" ".repeat(end - at));
     }
     let mut from = 0;
-    while let Some(start) = rest[from..]
-        .find(|c: char| c.is_alphabetic() || c == '_')
-        .map(|n| from + n)
-    {
-        let end = rest[start..]
-            .find(|c: char| !is_word(c) && c != ':')
-            .map_or(rest.len(), |n| start + n);
+    while let Some(start) = rest[from..].find(|c: char| c.is_alphabetic() || c == '_').map(|n| from + n) {
+        let end = rest[start..].find(|c: char| !is_word(c) && c != ':').map_or(rest.len(), |n| start + n);
         let path = rest[start..end].trim_end_matches(':');
         if path.contains("::") {
-            found.push(Named {
-                path: path.to_owned(),
-                line: line_of(&rest, start),
-                imported: false,
-            });
+            found.push(Named { path: path.to_owned(), line: line_of(&rest, start), imported: false });
         }
         from = end;
     }
@@ -133,18 +110,10 @@ pub(crate) fn paths(code: &str) -> Vec<Named> {
 fn expand(prefix: &str, tree: &str, all: &mut Vec<String>) {
     let tree = tree.trim().trim_start_matches("::");
     let join = |a: &str, b: &str| {
-        if a.is_empty() {
-            b.to_owned()
-        } else {
-            format!("{a}::{b}")
-        }
+        if a.is_empty() { b.to_owned() } else { format!("{a}::{b}") }
     };
     let Some(open) = tree.find('{') else {
-        let name = tree
-            .split_whitespace()
-            .next()
-            .unwrap_or_default()
-            .trim_end_matches("::*");
+        let name = tree.split_whitespace().next().unwrap_or_default().trim_end_matches("::*");
         match name {
             "" => {}
             "self" | "*" => all.push(prefix.to_owned()),
@@ -173,22 +142,14 @@ fn expand(prefix: &str, tree: &str, all: &mut Vec<String>) {
 pub(crate) fn functions(code: &str) -> Vec<Function> {
     let mut found = Vec::new();
     for at in words(code, "fn") {
-        let name: String = code[at + 2..]
-            .trim_start()
-            .chars()
-            .take_while(|&c| is_word(c))
-            .collect();
+        let name: String = code[at + 2..].trim_start().chars().take_while(|&c| is_word(c)).collect();
         if name.is_empty() {
             continue; // a function pointer's type
         }
         let Some(end) = item_end(code, at) else { continue };
         if code[..=end].ends_with('}') {
             let line = line_of(code, at);
-            found.push(Function {
-                name,
-                line,
-                lines: line_of(code, end) - line + 1,
-            });
+            found.push(Function { name, line, lines: line_of(code, end) - line + 1 });
         }
     }
     found
@@ -262,20 +223,14 @@ fn follows_word(text: &str, at: usize) -> bool {
 
 /// The number of `#` if these bytes begin a raw string.
 fn raw_hashes(bytes: &[u8]) -> Option<usize> {
-    let hashes = bytes
-        .strip_prefix(b"r")?
-        .iter()
-        .take_while(|&&b| b == b'#')
-        .count();
+    let hashes = bytes.strip_prefix(b"r")?.iter().take_while(|&&b| b == b'#').count();
     (bytes.get(1 + hashes) == Some(&b'"')).then_some(hashes)
 }
 
 fn raw_end(text: &str, at: usize) -> usize {
     let hashes = raw_hashes(&text.as_bytes()[at..]).unwrap_or_default();
     let (begin, close) = (at + hashes + 2, format!("\"{}", "#".repeat(hashes)));
-    text[begin..]
-        .find(&close)
-        .map_or(text.len(), |n| begin + n + close.len())
+    text[begin..].find(&close).map_or(text.len(), |n| begin + n + close.len())
 }
 
 fn string_end(bytes: &[u8], open: usize) -> usize {
@@ -290,9 +245,7 @@ fn string_end(bytes: &[u8], open: usize) -> usize {
 fn character_end(text: &str, open: usize) -> usize {
     let inside = &text[open + 1..];
     if inside.starts_with('\\') {
-        return inside[2..]
-            .find('\'')
-            .map_or(text.len(), |n| open + 1 + 2 + n + 1);
+        return inside[2..].find('\'').map_or(text.len(), |n| open + 1 + 2 + n + 1);
     }
     let mut chars = inside.char_indices().skip(1);
     match chars.next() {
@@ -319,9 +272,6 @@ fn block_comment_end(bytes: &[u8], open: usize) -> usize {
 /// Replaces everything but line ends by spaces, byte for byte.
 fn blank(code: &mut String, from: usize, to: usize) {
     let to = to.min(code.len());
-    let blanks: String = code[from..to]
-        .bytes()
-        .map(|b| if b == b'\n' { '\n' } else { ' ' })
-        .collect();
+    let blanks: String = code[from..to].bytes().map(|b| if b == b'\n' { '\n' } else { ' ' }).collect();
     code.replace_range(from..to, &blanks);
 }

@@ -32,14 +32,8 @@ const CLOCKS: &[Never] = &[
 ];
 const CHANCE: &[Never] = &[
     Never("rand", "dice are an argument here"),
-    Never(
-        "std::collections::hash_map::RandomState",
-        "the same seed must give the same result",
-    ),
-    Never(
-        "std::hash::RandomState",
-        "the same seed must give the same result",
-    ),
+    Never("std::collections::hash_map::RandomState", "the same seed must give the same result"),
+    Never("std::hash::RandomState", "the same seed must give the same result"),
 ];
 const TASKS: &[Never] = &[
     Never("tokio", "this crate knows of no runtime"),
@@ -121,12 +115,7 @@ pub(crate) const CRATES: &[Crate] = &[
     },
     Crate {
         name: "plimsoll",
-        below: &[
-            "plimsoll-config",
-            "plimsoll-control",
-            "plimsoll-proxy",
-            "plimsoll-sim",
-        ],
+        below: &["plimsoll-config", "plimsoll-control", "plimsoll-proxy", "plimsoll-sim"],
         others: &[
             "clap",
             "clap_complete",
@@ -139,14 +128,8 @@ pub(crate) const CRATES: &[Crate] = &[
             "tokio",
         ],
         never: &[&[
-            Never(
-                "plimsoll_http",
-                "the program starts the proxy and decides nothing about messages",
-            ),
-            Never(
-                "plimsoll_traffic",
-                "the program starts the proxy and decides nothing about traffic",
-            ),
+            Never("plimsoll_http", "the program starts the proxy and decides nothing about messages"),
+            Never("plimsoll_traffic", "the program starts the proxy and decides nothing about traffic"),
         ]],
     },
 ];
@@ -186,6 +169,5 @@ pub(crate) const BANNED_PACKAGES: &[(&str, &str)] = &[
 ];
 
 /// Packages of which one version must do.
-pub(crate) const SINGLE_PACKAGES: &[&str] = &[
-    "tokio", "rustls", "hyper", "http", "h2", "axum", "socket2", "rustix", "serde",
-];
+pub(crate) const SINGLE_PACKAGES: &[&str] =
+    &["tokio", "rustls", "hyper", "http", "h2", "axum", "socket2", "rustix", "serde"];
