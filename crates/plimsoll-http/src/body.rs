@@ -187,7 +187,7 @@ impl Body {
     }
 
     fn trailer(&mut self, state: State, byte: u8) -> Result<State, Reason> {
-        self.trailers += 1;
+        self.trailers += u32::from((state, byte) != (State::TrailerStart, b'\r')); // the empty line is no trailer
         if self.trailers > TRAILERS_MAX {
             return Err(Reason::TrailersTooLarge);
         }

@@ -243,12 +243,13 @@ impl Head {
     /// An unfinished line can already be too long, or no HTTP at all (a TLS hello has no LF to wait for).
     fn judge_partial(&self, buffer: &[u8], limits: &Limits) -> Result<(), Reason> {
         let line = &buffer[self.line..];
+        let line = line.strip_suffix(b"\r").unwrap_or(line); // half a line end counts when it is whole
         match (self.stage, self.kind) {
             (Stage::Start, Kind::Request) if line.len() > limits.target + AROUND_TARGET => {
                 Err(Reason::TargetTooLong)
             }
             (Stage::Start, Kind::Request) => match line.first() {
-                Some(&b) if !is_token_byte(b) && b != b'\r' => Err(Reason::RequestLine),
+                Some(&b) if !is_token_byte(b) => Err(Reason::RequestLine),
                 _ => Ok(()),
             },
             (Stage::Start, Kind::Response)
@@ -256,7 +257,7 @@ impl Head {
             {
                 Err(Reason::StatusLine)
             }
-            (Stage::Fields, _) if buffer.len() - self.section > limits.section => Err(Reason::HeaderTooLarge),
+            (Stage::Fields, _) if self.line - self.section + line.len() > limits.section => Err(Reason::HeaderTooLarge),
             _ => Ok(()),
         }
     }

@@ -150,8 +150,14 @@ async fn cut(
         return exchange.tell(error, !early, Form::Text).await;
     }
     exchange.record.failed(error);
-    if out == Framing::UntilClose {
-        exchange.down.stream.reset_on_close();
+    match (out, error.who) {
+        // Here an orderly close would be the body's end.
+        (Framing::UntilClose, _) => {
+            exchange.down.stream.reset_on_close();
+            After::Close
+        }
+        (_, Who::Client) => After::Close,
+        // A reset could take back answers that came before.
+        _ => After::Linger,
     }
-    After::Close
 }
