@@ -257,7 +257,9 @@ impl Head {
             {
                 Err(Reason::StatusLine)
             }
-            (Stage::Fields, _) if self.line - self.section + line.len() > limits.section => Err(Reason::HeaderTooLarge),
+            (Stage::Fields, _) if self.line - self.section + line.len() > limits.section => {
+                Err(Reason::HeaderTooLarge)
+            }
             _ => Ok(()),
         }
     }
