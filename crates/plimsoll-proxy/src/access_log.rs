@@ -117,7 +117,7 @@ impl Record {
 
     /// Notes what the request says, if anybody is going to read it.
     pub(crate) fn note(&mut self, head: &Head, buffer: &[u8], host: &[u8]) {
-        let Some(log) = &self.worker.log else { return };
+        let Some(log) = self.worker.log() else { return };
         let combined = log.format == LogFormat::Combined;
         let field = |name| {
             if combined { head.value(buffer, name).unwrap_or_default() } else { b"" }
@@ -256,7 +256,7 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        if let Some(log) = &self.worker.log {
+        if let Some(log) = self.worker.log() {
             log.add(self);
             self.worker.give_text(std::mem::take(&mut self.said.bytes));
         }

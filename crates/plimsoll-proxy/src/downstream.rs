@@ -132,6 +132,9 @@ impl Downstream {
             }
             Poll::Pending => worker.buffers.park(&mut self.buffer),
         }
+        if empty && self.requests > 0 && !worker.view().has_listener(self.listener) {
+            return Poll::Ready(Ok(0));
+        }
         if worker.draining.get() && empty {
             if self.requests > 0 {
                 return Poll::Ready(Ok(0));

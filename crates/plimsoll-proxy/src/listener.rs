@@ -4,6 +4,7 @@
 //! there is no place left, the loop waits with one client in hand and the others wait in the kernel's queue, where they cost nothing. When descriptors
 //! run out, accepting pauses, says so, and goes on by itself.
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -11,16 +12,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use plimsoll_config::model::Listener;
 use plimsoll_traffic::{ClientSlot, Gate, GateSlot, PerClient};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::downstream::{self, Downstream};
 use crate::error::is_our_shortage;
 use crate::notice::leave;
 use crate::stream::Stream;
-use crate::worker::{Order, Worker};
+use crate::worker::Worker;
 
 /// Clients that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -29,25 +31,67 @@ const REST: Duration = Duration::from_millis(20);
 /// Under steady shortage the operator is told this often, in milliseconds.
 const TELL_AGAIN: u64 = 10_000;
 
-/// One worker's entrance for one listener.
-pub(crate) struct Doors {
-    /// Index into the configuration's listeners.
-    pub(crate) index: usize,
-    pub(crate) socket: std::net::TcpListener,
+/// A bound listener: the sockets of all workers. It lives as long as it is configured; nothing rebinds it.
+pub(crate) struct Bound {
+    /// Its number, never used again for another.
+    pub(crate) number: usize,
+    /// The address as configured, which is its identity.
+    pub(crate) configured: SocketAddr,
+    /// The address as bound.
+    pub(crate) local: SocketAddr,
+    /// One for each worker.
+    pub(crate) sockets: Vec<std::net::TcpListener>,
     pub(crate) limits: Arc<DoorLimits>,
+}
+
+/// One worker's entrance through one listener, until it is closed.
+pub(crate) struct Door {
+    pub(crate) number: usize,
+    closed: Cell<bool>,
+    bell: Notify,
+}
+
+impl Door {
+    pub(crate) fn new(number: usize) -> Rc<Door> {
+        Rc::new(Door { number, closed: Cell::new(false), bell: Notify::new() })
+    }
+
+    /// Ends the accept loop, once it has taken who waits already.
+    pub(crate) fn close(&self) {
+        self.closed.set(true);
+        self.bell.notify_one();
+    }
 }
 
 /// Limits of one listener, shared by all workers.
 pub(crate) struct DoorLimits {
-    pub(crate) gates: Vec<Arc<Gate>>,
-    pub(crate) per_client: Option<Arc<PerClient>>,
+    /// Of the whole process: what the descriptors allow.
+    everywhere: Arc<Gate>,
+    own: Arc<Gate>,
+    per_client: Arc<PerClient>,
     /// Accepting waits, and the operator was told.
-    pub(crate) waiting: AtomicBool,
+    waiting: AtomicBool,
     /// When the operator was told last, in milliseconds; 0 for never.
-    pub(crate) told: AtomicU64,
+    told: AtomicU64,
 }
 
 impl DoorLimits {
+    pub(crate) fn new(everywhere: &Arc<Gate>) -> DoorLimits {
+        DoorLimits {
+            everywhere: Arc::clone(everywhere),
+            own: Arc::new(Gate::new(u32::MAX)),
+            per_client: Arc::new(PerClient::new(u32::MAX)),
+            waiting: AtomicBool::new(false),
+            told: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes the configured limits; what is held stays counted.
+    pub(crate) fn adopt(&self, listener: &Listener) {
+        self.own.set_max(listener.max_connections.unwrap_or(u32::MAX));
+        self.per_client.set_max(listener.max_connections_per_client.unwrap_or(u32::MAX));
+    }
+
     /// Tells that accepting waits, but not again and again.
     fn waits(&self, worker: &Worker, why: &str) {
         let now = worker.deadlines.now().0.max(1);
@@ -68,7 +112,7 @@ impl DoorLimits {
 
 /// What a connection holds for as long as it lives.
 pub(crate) struct Places {
-    _gates: Vec<GateSlot>,
+    _gates: [GateSlot; 2],
     _client: Option<ClientSlot>,
 }
 
@@ -108,26 +152,31 @@ fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Accepts until the worker drains; then takes what already waits, and closes the socket.
+/// Accepts until the door is closed; then takes who waits already, and closes the socket.
 ///
 /// Places are taken after accepting, and the loop then waits with that one client: a place held by a loop that has nobody to give it
 /// to would be lost to the other workers.
-pub(crate) async fn accept(worker: Rc<Worker>, door: Doors, mut orders: watch::Receiver<Order>) {
+pub(crate) async fn accept(
+    worker: Rc<Worker>,
+    door: Rc<Door>,
+    socket: std::net::TcpListener,
+    limits: Arc<DoorLimits>,
+) {
     let _busy = worker.enter();
-    let Ok(listener) = TcpListener::from_std(door.socket) else { return };
-    loop {
+    let Ok(listener) = TcpListener::from_std(socket) else { return };
+    while !door.closed.get() {
         // Whichever loses is only a wait: an accepted client is never dropped here.
         tokio::select! {
             biased;
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => admit(&worker, &door.limits, door.index, stream, peer).await,
-                Err(e) => rest(&worker, &door.limits, &e).await,
+                Ok((stream, peer)) => admit(&worker, &limits, door.number, stream, peer).await,
+                Err(e) => rest(&worker, &limits, &e).await,
             },
-            changed = orders.changed() => if changed.is_err() || *orders.borrow_and_update() != Order::Serve { break },
+            () = door.bell.notified() => {}
         }
     }
     while let Ok((stream, peer)) = accept_waiting(&listener).await {
-        admit(&worker, &door.limits, door.index, stream, peer).await;
+        admit(&worker, &limits, door.number, stream, peer).await;
     }
 }
 
@@ -140,16 +189,18 @@ async fn accept_waiting(listener: &TcpListener) -> io::Result<(TcpStream, Socket
     .await
 }
 
-/// Waits for a place behind every gate.
-async fn enter(worker: &Worker, limits: &DoorLimits) -> Vec<GateSlot> {
+/// Waits for a place behind both gates.
+async fn enter(worker: &Worker, limits: &DoorLimits) -> [GateSlot; 2] {
     loop {
-        match limits.gates.iter().map(Gate::enter).collect() {
-            Some(slots) => return slots,
-            None => limits.waits(
-                worker,
-                "as many connections as max_connections or the descriptor limit (ulimit -n) allow",
-            ),
+        if let Some(own) = limits.own.enter()
+            && let Some(everywhere) = limits.everywhere.enter()
+        {
+            return [own, everywhere];
         }
+        limits.waits(
+            worker,
+            "as many connections as max_connections or the descriptor limit (ulimit -n) allow",
+        );
         tokio::time::sleep(REST).await;
     }
 }
@@ -164,17 +215,17 @@ async fn rest(worker: &Worker, limits: &DoorLimits, error: &io::Error) {
     tokio::time::sleep(REST).await;
 }
 
-async fn admit(worker: &Rc<Worker>, limits: &DoorLimits, index: usize, stream: TcpStream, peer: SocketAddr) {
-    let client = match &limits.per_client {
-        None => None,
-        Some(per_client) => match per_client.enter(peer.ip()) {
-            Some(slot) => Some(slot),
+async fn admit(worker: &Rc<Worker>, limits: &DoorLimits, number: usize, stream: TcpStream, peer: SocketAddr) {
+    let mut client = None;
+    if limits.per_client.is_limited() {
+        match limits.per_client.enter(peer.ip()) {
+            Some(slot) => client = Some(slot),
             None => return downstream::turn_away(worker, &stream, peer.ip()),
-        },
-    };
+        }
+    }
     let gates = enter(worker, limits).await;
     limits.goes_on();
     let places = Places { _gates: gates, _client: client };
-    let down = Downstream::new(worker, Stream::Tcp(stream), index, peer.ip(), places);
+    let down = Downstream::new(worker, Stream::Tcp(stream), number, peer.ip(), places);
     tokio::task::spawn_local(downstream::serve(down, Rc::clone(worker)));
 }

@@ -144,7 +144,7 @@ fn find_route(
     let path = if path.is_empty() { b"/" } else { path };
     let header = |name: &str| head.value(bytes, name);
     let found = view.shared.router.find(host_without_port(host), head.method(bytes), path, &header);
-    found.or(view.shared.fallbacks[listener])
+    found.or(view.fallback(listener))
 }
 
 /// The part of the buffer behind the head, if it belongs to this request; a pipelined next request stays where it is.

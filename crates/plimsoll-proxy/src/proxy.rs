@@ -8,21 +8,19 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use plimsoll_config::model::{LogFormat, LogOutput};
-use plimsoll_traffic::{Gate, PerClient};
+use plimsoll_traffic::Gate;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
 
-use crate::access_log::AccessLog;
-use crate::listener::{self, DoorLimits, Doors};
+use crate::listener::{self, Bound, DoorLimits};
 use crate::log_writer::{LogQueue, LogWriter};
 use crate::notice::{self, notice};
 use crate::snapshot::Snapshot;
-use crate::worker::{self, Order, Start};
+use crate::worker::{self, Order, Publication, Start};
 
 /// Descriptors that are not for connections: log, admin, standard streams; and those of each worker besides its listeners.
 const RESERVED_DESCRIPTORS: u64 = 48;
@@ -34,10 +32,17 @@ const CUT: Duration = Duration::from_secs(5);
 
 /// A running proxy.
 pub struct Proxy {
-    listeners: Vec<SocketAddr>,
+    snapshot: Arc<Snapshot>,
+    bound: Vec<Arc<Bound>>,
+    /// Listeners so far, also those that are gone.
+    numbers: usize,
+    /// Connections that the descriptors allow.
+    everywhere: Arc<Gate>,
+    publications: watch::Sender<Arc<Publication>>,
     orders: watch::Sender<Order>,
     workers: Vec<JoinHandle<io::Result<bool>>>,
-    log: Option<LogWriter>,
+    worker_count: usize,
+    log: Option<(LogWriter, LogQueue)>,
 }
 
 /// Why a proxy cannot start.
@@ -85,69 +90,124 @@ impl Proxy {
     /// # Errors
     /// Anything that makes the configuration unservable on this machine; then nothing is left running.
     pub fn start(snapshot: &Arc<Snapshot>) -> Result<Proxy, StartError> {
-        let config = &snapshot.config;
-        let workers =
-            config.workers.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
-        let connections = budget(snapshot, workers)?;
-        let everywhere = Arc::new(Gate::new(connections));
-        let (mut listeners, mut doors) = (Vec::new(), Vec::<Vec<Doors>>::new());
-        doors.resize_with(workers, Vec::new);
-        for (index, listener) in config.listeners.iter().enumerate() {
-            let (bound, sockets) =
-                listener::bind(listener.bind, workers).map_err(|e| StartError::Bind(listener.bind, e))?;
-            listeners.push(bound);
-            let limits = Arc::new(DoorLimits {
-                gates: std::iter::once(Arc::clone(&everywhere))
-                    .chain(listener.max_connections.map(|n| Arc::new(Gate::new(n))))
-                    .collect(),
-                per_client: listener.max_connections_per_client.map(|n| Arc::new(PerClient::new(n))),
-                waiting: AtomicBool::new(false),
-                told: AtomicU64::new(0),
-            });
-            for (worker, socket) in doors.iter_mut().zip(sockets) {
-                worker.push(Doors { index, socket, limits: Arc::clone(&limits) });
-            }
-        }
-        let log = open_log(snapshot)?;
-        let (orders, _) = watch::channel(Order::Serve);
-        let mut proxy = Proxy { listeners, orders, workers: Vec::new(), log: None };
+        let usable = || std::thread::available_parallelism().ok();
+        let worker_count = snapshot.config.workers.or_else(usable).map_or(1, NonZeroUsize::get);
+        let everywhere = Arc::new(Gate::new(budget(snapshot, worker_count)?));
+        let (publications, _) = watch::channel(Arc::new(Publication {
+            snapshot: Arc::clone(snapshot),
+            bound: Vec::new(),
+            log: None,
+        }));
+        let mut proxy = Proxy {
+            snapshot: Arc::clone(snapshot),
+            bound: Vec::new(),
+            numbers: 0,
+            everywhere,
+            publications,
+            orders: watch::channel(Order::Serve).0,
+            workers: Vec::new(),
+            worker_count,
+            log: None,
+        };
+        proxy.log = open_log(snapshot)?;
+        proxy.bound = proxy.bind(snapshot)?;
+        proxy.announce();
         let epoch = Instant::now();
-        let queue = log.map(|(writer, queue)| {
-            proxy.log = Some(writer);
-            queue
-        });
-        for (number, doors) in doors.into_iter().enumerate() {
-            let start = Start {
-                snapshot: Arc::clone(snapshot),
-                doors,
-                log: queue.as_ref().map(|q| AccessLog::new(config.log.format, LogQueue::clone(q))),
-                orders: proxy.orders.subscribe(),
-                epoch,
-                seed: seed(number),
-            };
-            let spawned = std::thread::Builder::new()
-                .name(format!("worker-{number}"))
-                .spawn(move || worker::run(start));
-            match spawned {
-                Ok(handle) => proxy.workers.push(handle),
-                Err(e) => {
-                    proxy.orders.send_replace(Order::Cut);
-                    return Err(StartError::Worker(e));
-                }
+        for number in 0..worker_count {
+            if let Err(e) = proxy.start_worker(number, epoch) {
+                proxy.cut();
+                return Err(StartError::Worker(e));
             }
         }
         Ok(proxy)
     }
 
+    fn start_worker(&mut self, number: usize, epoch: Instant) -> io::Result<()> {
+        let start = Start {
+            number,
+            publications: self.publications.subscribe(),
+            orders: self.orders.subscribe(),
+            epoch,
+            seed: seed(number),
+        };
+        let thread = std::thread::Builder::new().name(format!("worker-{number}"));
+        self.workers.push(thread.spawn(move || worker::run(start))?);
+        Ok(())
+    }
+
+    /// Serves `snapshot` from now on, without losing anything: listeners that stay are not touched, new ones are bound first,
+    /// those that are gone finish what they have.
+    ///
+    /// # Errors
+    /// It cannot be served on this machine; then everything is as it was.
+    pub fn publish(&mut self, snapshot: &Arc<Snapshot>) -> Result<(), StartError> {
+        let connections = budget(snapshot, self.worker_count)?;
+        let bound = self.bind(snapshot)?;
+        if snapshot.config.log != self.snapshot.config.log {
+            self.log = open_log(snapshot)?;
+        }
+        self.everywhere.set_max(connections);
+        self.snapshot = Arc::clone(snapshot);
+        self.bound = bound;
+        self.announce();
+        Ok(())
+    }
+
+    /// The listeners of `snapshot`: those there are, and new ones.
+    fn bind(&mut self, snapshot: &Snapshot) -> Result<Vec<Arc<Bound>>, StartError> {
+        let mut there = self.bound.clone();
+        let mut bound = Vec::new();
+        for listener in &snapshot.config.listeners {
+            if let Some(at) = there.iter().position(|b| b.configured == listener.bind) {
+                bound.push(there.remove(at));
+                continue;
+            }
+            let (local, sockets) = listener::bind(listener.bind, self.worker_count)
+                .map_err(|e| StartError::Bind(listener.bind, e))?;
+            let limits = Arc::new(DoorLimits::new(&self.everywhere));
+            bound.push(Arc::new(Bound {
+                number: self.numbers,
+                configured: listener.bind,
+                local,
+                sockets,
+                limits,
+            }));
+            self.numbers += 1;
+        }
+        Ok(bound)
+    }
+
+    /// Tells all workers what to serve.
+    fn announce(&self) {
+        for (bound, listener) in self.bound.iter().zip(&self.snapshot.config.listeners) {
+            bound.limits.adopt(listener);
+        }
+        self.publications.send_replace(Arc::new(Publication {
+            snapshot: Arc::clone(&self.snapshot),
+            bound: self.bound.clone(),
+            log: self.log.as_ref().map(|(_, queue)| (self.snapshot.config.log.format, queue.clone())),
+        }));
+    }
+
     /// The addresses that were bound, in the order of the configuration.
     #[must_use]
-    pub fn listeners(&self) -> &[SocketAddr] {
-        &self.listeners
+    pub fn listeners(&self) -> Vec<SocketAddr> {
+        self.bound.iter().map(|bound| bound.local).collect()
+    }
+
+    /// What is being served.
+    #[must_use]
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
     }
 
     /// Stops accepting, closes idle connections, and lets each request finish with `Connection: close`.
-    pub fn drain(&self) {
+    pub fn drain(&mut self) {
         self.orders.send_replace(Order::Drain);
+        // The workers have sockets of their own; ours must not keep the addresses open.
+        self.bound.clear();
+        let snapshot = Arc::clone(&self.snapshot);
+        self.publications.send_replace(Arc::new(Publication { snapshot, bound: Vec::new(), log: None }));
     }
 
     /// Ends every connection at once.
@@ -163,7 +223,7 @@ impl Proxy {
 
     /// Opens the access log's file anew.
     pub fn reopen_log(&self) {
-        if let Some(log) = &self.log {
+        if let Some((log, _)) = &self.log {
             log.reopen();
         }
     }
@@ -171,7 +231,7 @@ impl Proxy {
     /// Tells the operator what has come up since the last call. To be called every second or so, by a thread that may wait.
     pub fn report(&mut self) {
         notice::tell();
-        if let Some(log) = &mut self.log {
+        if let Some((log, _)) = &mut self.log {
             log.report();
         }
     }
@@ -179,7 +239,7 @@ impl Proxy {
     /// Access log lines dropped so far.
     #[must_use]
     pub fn log_lines_dropped(&self) -> u64 {
-        self.log.as_ref().map_or(0, LogWriter::dropped)
+        self.log.as_ref().map_or(0, |(log, _)| log.dropped())
     }
 
     /// Waits for the workers, which have been told to drain or to cut, and for the last log lines. True if requests were cut.
@@ -202,7 +262,9 @@ impl Proxy {
             }
         }
         self.report();
-        if let Some(log) = self.log {
+        drop(self.publications);
+        if let Some((log, queue)) = self.log {
+            drop(queue);
             log.finish(LAST_LINES);
         }
         cut

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use plimsoll_config::model::{Action, Config, RouteTimeouts, Timeouts};
 use plimsoll_http::Limits;
-use plimsoll_traffic::{Backend, Balancer, Dice, Router};
+use plimsoll_traffic::{Backend, Balancer, Dice, Router, Server};
 
 use crate::pool::Pool;
 
@@ -22,8 +22,8 @@ pub struct Snapshot {
     /// The routes of the file, then one for each listener that has a fallback.
     pub(crate) routes: Vec<Route>,
     pub(crate) router: Router,
-    /// By listener: the route that takes what no other does.
-    pub(crate) fallbacks: Vec<Option<usize>>,
+    /// By listener of the configuration: the route that takes what no other does.
+    fallbacks: Vec<Option<usize>>,
     pub(crate) head_limits: Limits,
 }
 
@@ -47,9 +47,10 @@ impl Snapshot {
         let backends = config
             .backends
             .iter()
-            .map(|spec| {
-                let old = previous.and_then(|p| p.backends.iter().find(|b| *b.name == *spec.name));
-                Arc::new(Backend::new(spec, old.map(|b| &**b)))
+            .map(|spec| match previous.and_then(|p| p.backend(&spec.name)) {
+                // What did not change is the same object, with everything that workers remember about it.
+                Some((old_spec, old)) if old_spec == spec => Arc::clone(old),
+                old => Arc::new(Backend::new(spec, old.map(|(_, backend)| &**backend))),
             })
             .collect();
         let router = Router::new(&config.routes.iter().map(|r| r.matcher.clone()).collect::<Vec<_>>());
@@ -64,6 +65,10 @@ impl Snapshot {
         let limits = &config.limits;
         let head_limits = Limits { target: limits.target, section: limits.header, fields: limits.fields };
         Snapshot { backends, routes, router, fallbacks, head_limits, config }
+    }
+
+    fn backend(&self, name: &str) -> Option<(&plimsoll_config::model::Backend, &Arc<Backend>)> {
+        self.config.backends.iter().zip(&self.backends).find(|(spec, _)| spec.name == name)
     }
 }
 
@@ -105,25 +110,60 @@ pub(crate) struct View {
     pub(crate) shared: Arc<Snapshot>,
     /// In the order of the snapshot's backends.
     pub(crate) backends: Vec<Upstream>,
+    /// By listener number: its fallback; `None` for one that is not listened on any more.
+    listeners: Vec<Option<Option<usize>>>,
 }
 
 /// One worker's side of a backend.
 pub(crate) struct Upstream {
     pub(crate) balancer: Rc<Balancer>,
-    /// In the order of the backend's servers.
-    pub(crate) pools: Vec<Pool>,
+    /// In the order of the backend's servers. Shared with earlier views, whose exchanges may still bring connections back.
+    pub(crate) pools: Vec<Rc<Pool>>,
 }
 
 impl View {
-    pub(crate) fn new(shared: Arc<Snapshot>, dice: &mut Dice) -> View {
-        let backends = shared
-            .backends
-            .iter()
-            .map(|backend| Upstream {
-                balancer: Balancer::new(Arc::clone(backend), dice),
-                pools: backend.servers.iter().map(|_| Pool::default()).collect(),
-            })
-            .collect();
-        View { shared, backends }
+    /// Takes over from `old` what keeps its identity. `listeners` gives each listener's number and its place in the configuration.
+    pub(crate) fn new(
+        shared: Arc<Snapshot>,
+        listeners: impl Iterator<Item = (usize, usize)>,
+        old: Option<&View>,
+        dice: &mut Dice,
+    ) -> View {
+        let backends = shared.backends.iter().map(|backend| Upstream::new(backend, old, dice)).collect();
+        let mut by_number = Vec::new();
+        for (number, place) in listeners {
+            by_number.resize(by_number.len().max(number + 1), None);
+            by_number[number] = Some(shared.fallbacks[place]);
+        }
+        View { shared, backends, listeners: by_number }
+    }
+
+    /// The route that takes what no other does.
+    pub(crate) fn fallback(&self, listener: usize) -> Option<usize> {
+        self.listeners.get(listener).copied().flatten().flatten()
+    }
+
+    /// True while the listener is part of the configuration.
+    pub(crate) fn has_listener(&self, listener: usize) -> bool {
+        self.listeners.get(listener).is_some_and(Option::is_some)
+    }
+}
+
+impl Upstream {
+    fn new(backend: &Arc<Backend>, old: Option<&View>, dice: &mut Dice) -> Upstream {
+        let old =
+            old.and_then(|view| view.backends.iter().find(|u| u.balancer.backend().name == backend.name));
+        let pool = |server: &Server| {
+            let before = old?.balancer.backend().servers.iter();
+            let at = before.clone().position(|s| s.name == server.name && s.address == server.address)?;
+            Some(Rc::clone(&old?.pools[at]))
+        };
+        let balancer = match old {
+            Some(old) if std::ptr::eq(old.balancer.backend(), &raw const **backend) => {
+                Rc::clone(&old.balancer)
+            }
+            _ => Balancer::new(Arc::clone(backend), dice),
+        };
+        Upstream { balancer, pools: backend.servers.iter().map(|s| pool(s).unwrap_or_default()).collect() }
     }
 }

@@ -1,6 +1,6 @@
 //! One worker: a thread with its own runtime, listeners, connections, idle pools, dice and buffers.
 //!
-//! Nothing here is shared with other workers but what `Shared` names. The worker ends when it drains and its last
+//! Nothing here is shared with other workers but what a `Publication` carries. The worker ends when it drains and its last
 //! connection is gone, or at once when told to cut; dropping its runtime drops every exchange, and their guards give back what they held.
 
 use std::cell::{Cell, RefCell};
@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use plimsoll_config::model::LogFormat;
 use plimsoll_http::{Head, Kind};
 use plimsoll_traffic::Dice;
 use tokio::runtime::LocalOptions;
@@ -18,7 +19,9 @@ use crate::access_log::AccessLog;
 use crate::buffer::Buffers;
 use crate::clock::WallClock;
 use crate::deadline::{Deadlines, TICK};
-use crate::listener::{self, Doors};
+use crate::listener::{self, Bound, Door};
+use crate::log_writer::LogQueue;
+use crate::notice::leave;
 use crate::snapshot::{Snapshot, View};
 
 /// Small things that a worker keeps for reuse, each.
@@ -34,11 +37,19 @@ pub(crate) enum Order {
     Cut,
 }
 
+/// What all workers serve from now on.
+pub(crate) struct Publication {
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// In the order of the snapshot's listeners.
+    pub(crate) bound: Vec<Arc<Bound>>,
+    pub(crate) log: Option<(LogFormat, LogQueue)>,
+}
+
 /// What a worker starts with.
 pub(crate) struct Start {
-    pub(crate) snapshot: Arc<Snapshot>,
-    pub(crate) doors: Vec<Doors>,
-    pub(crate) log: Option<AccessLog>,
+    /// Which of a listener's sockets is its own.
+    pub(crate) number: usize,
+    pub(crate) publications: watch::Receiver<Arc<Publication>>,
     pub(crate) orders: watch::Receiver<Order>,
     pub(crate) epoch: Instant,
     pub(crate) seed: u64,
@@ -51,7 +62,7 @@ pub(crate) struct Worker {
     pub(crate) deadlines: Rc<Deadlines>,
     pub(crate) buffers: Buffers,
     pub(crate) wall: WallClock,
-    pub(crate) log: Option<AccessLog>,
+    log: RefCell<Option<Rc<AccessLog>>>,
     pub(crate) draining: Cell<bool>,
     #[expect(clippy::vec_box, reason = "a head moves from task to task; its fields stay where they are")]
     heads: RefCell<Vec<Box<Head>>>,
@@ -103,9 +114,60 @@ impl Worker {
         Busy(Rc::clone(self))
     }
 
-    fn drain(&self) {
+    /// The access log, if there is one.
+    pub(crate) fn log(&self) -> Option<Rc<AccessLog>> {
+        self.log.borrow().clone()
+    }
+
+    fn flush_log(&self) {
+        if let Some(log) = &*self.log.borrow() {
+            log.flush();
+        }
+    }
+
+    fn drain(&self, doors: &mut Vec<Rc<Door>>) {
         self.draining.set(true);
+        doors.drain(..).for_each(|door| door.close());
         self.deadlines.wake_all();
+    }
+
+    /// Serves `publication` from now on. What goes on in it goes on here: doors stay open, balancers and pools are kept.
+    fn adopt(self: &Rc<Self>, publication: &Publication, number: usize, doors: &mut Vec<Rc<Door>>) {
+        let listeners = publication.bound.iter().enumerate().map(|(place, bound)| (bound.number, place));
+        let snapshot = Arc::clone(&publication.snapshot);
+        let view = View::new(snapshot, listeners, Some(&self.view()), &mut self.dice.borrow_mut());
+        self.view.replace(Rc::new(view));
+        self.flush_log();
+        self.log.replace(open_log(publication));
+        doors.retain(|door| {
+            let stays = publication.bound.iter().any(|b| b.number == door.number);
+            if !stays {
+                door.close();
+            }
+            stays
+        });
+        for bound in &publication.bound {
+            if !doors.iter().any(|door| door.number == bound.number) {
+                self.open(bound, number, doors);
+            }
+        }
+        self.deadlines.wake_all();
+    }
+
+    fn open(self: &Rc<Self>, bound: &Bound, number: usize, doors: &mut Vec<Rc<Door>>) {
+        match bound.sockets[number].try_clone() {
+            Ok(socket) => {
+                let door = Door::new(bound.number);
+                doors.push(Rc::clone(&door));
+                tokio::task::spawn_local(listener::accept(
+                    Rc::clone(self),
+                    door,
+                    socket,
+                    Arc::clone(&bound.limits),
+                ));
+            }
+            Err(e) => leave(format!("a worker cannot accept on {}: {e}", bound.local)),
+        }
     }
 
     /// Closes every idle connection to a server: descriptors are short.
@@ -136,6 +198,10 @@ impl Drop for Busy {
     }
 }
 
+fn open_log(publication: &Publication) -> Option<Rc<AccessLog>> {
+    publication.log.as_ref().map(|(format, queue)| Rc::new(AccessLog::new(*format, queue.clone())))
+}
+
 /// Runs a worker to its end on the calling thread. True if requests were cut.
 ///
 /// # Errors
@@ -146,50 +212,61 @@ pub(crate) fn run(start: Start) -> io::Result<bool> {
         .enable_time()
         .build_local(LocalOptions::default())?;
     let mut dice = Dice::new(start.seed);
+    let publication = Arc::clone(&start.publications.borrow());
+    let nothing_listens = std::iter::empty();
+    let view = View::new(Arc::clone(&publication.snapshot), nothing_listens, None, &mut dice);
     let worker = Rc::new(Worker {
-        view: RefCell::new(Rc::new(View::new(start.snapshot, &mut dice))),
+        view: RefCell::new(Rc::new(view)),
         dice: RefCell::new(dice),
         deadlines: Deadlines::new(start.epoch),
         buffers: Buffers::default(),
         wall: WallClock::default(),
-        log: start.log,
+        log: RefCell::new(None),
         draining: Cell::new(false),
         heads: RefCell::default(),
         texts: RefCell::default(),
         busy: Cell::new(0),
         quiet: Notify::new(),
     });
-    let orders = start.orders;
-    runtime.block_on(serve(&worker, start.doors, orders));
+    drop(publication);
+    runtime.block_on(serve(&worker, start));
     let cut = worker.busy.get() > 0;
     drop(runtime);
-    if let Some(log) = &worker.log {
-        log.flush();
-    }
+    worker.flush_log();
     Ok(cut)
 }
 
 /// Serves until there is nothing left to do, or the order to cut.
-async fn serve(worker: &Rc<Worker>, doors: Vec<Doors>, mut orders: watch::Receiver<Order>) {
+async fn serve(worker: &Rc<Worker>, start: Start) {
+    let Start { number, mut publications, mut orders, .. } = start;
+    let mut doors = Vec::new();
     worker.deadlines.tick();
-    for door in doors {
-        tokio::task::spawn_local(listener::accept(Rc::clone(worker), door, orders.clone()));
-    }
+    publications.mark_changed();
     tokio::task::spawn_local(tick(Rc::clone(worker)));
     loop {
         let order = *orders.borrow_and_update();
         match order {
+            Order::Serve if publications.has_changed().unwrap_or(false) => {
+                let publication = Arc::clone(&publications.borrow_and_update());
+                worker.adopt(&publication, number, &mut doors);
+            }
             Order::Serve => {}
-            Order::Drain => worker.drain(),
+            Order::Drain => worker.drain(&mut doors),
             Order::Cut => return,
         }
         // Before every wait: the last task may have ended, and said so, before the order was seen.
         if worker.draining.get() && worker.busy.get() == 0 {
             return;
         }
-        // The loser of the select is only a wait; nothing is lost with it.
+        // The losers of the select are only waits; nothing is lost with them.
         tokio::select! {
             changed = orders.changed() => if changed.is_err() { return },
+            changed = publications.changed(), if !worker.draining.get() => {
+                if changed.is_err() {
+                    return;
+                }
+                publications.mark_changed();
+            }
             () = worker.quiet.notified() => {}
         }
     }
@@ -203,9 +280,7 @@ async fn tick(worker: Rc<Worker>) {
     loop {
         interval.tick().await;
         worker.deadlines.tick();
-        if let Some(log) = &worker.log {
-            log.flush();
-        }
+        worker.flush_log();
         ticks = ticks.wrapping_add(1);
         if ticks.is_multiple_of(SWEEP_TICKS) {
             worker.sweep_pools();

@@ -17,7 +17,8 @@ const SHARDS: usize = 64;
 /// Connections per client address, over all workers.
 #[derive(Debug)]
 pub struct PerClient {
-    max: u32,
+    /// `u32::MAX` is no limit; then nothing is counted.
+    max: AtomicU32,
     shards: Box<[Mutex<HashMap<Client, u32>>]>,
     /// Seeded at random by the standard library, so that nobody can choose addresses that share a shard.
     spread: RandomState,
@@ -39,9 +40,23 @@ pub struct ClientSlot {
 }
 
 impl PerClient {
-    /// At most `max` connections at once from one address.
+    /// At most `max` connections at once from one address; `u32::MAX` is no limit.
     pub fn new(max: u32) -> PerClient {
-        PerClient { max, shards: (0..SHARDS).map(|_| Mutex::default()).collect(), spread: RandomState::new() }
+        PerClient {
+            max: AtomicU32::new(max),
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            spread: RandomState::new(),
+        }
+    }
+
+    /// Changes the maximum; what is held stays.
+    pub fn set_max(&self, max: u32) {
+        self.max.store(max, Relaxed);
+    }
+
+    /// True if there is a limit at all. Without one nobody needs a slot.
+    pub fn is_limited(&self) -> bool {
+        self.max.load(Relaxed) != u32::MAX
     }
 
     /// A slot for one more connection from this address; `None` when it has `max`.
@@ -49,7 +64,7 @@ impl PerClient {
         let client = Client::from(ip);
         let mut shard = self.shard(client);
         let held = shard.get(&client).copied().unwrap_or(0);
-        if held >= self.max {
+        if held >= self.max.load(Relaxed) {
             return None;
         }
         shard.insert(client, held + 1);
@@ -85,7 +100,7 @@ impl Drop for ClientSlot {
 /// A counter with a maximum: the connections of one listener.
 #[derive(Debug)]
 pub struct Gate {
-    max: u32,
+    max: AtomicU32,
     held: AtomicU32,
 }
 
@@ -99,13 +114,19 @@ pub struct GateSlot {
 impl Gate {
     /// At most `max` at once.
     pub fn new(max: u32) -> Gate {
-        Gate { max, held: AtomicU32::new(0) }
+        Gate { max: AtomicU32::new(max), held: AtomicU32::new(0) }
+    }
+
+    /// Changes the maximum; what is held stays.
+    pub fn set_max(&self, max: u32) {
+        self.max.store(max, Relaxed);
     }
 
     /// A slot, unless `max` are held.
     pub fn enter(self: &Arc<Self>) -> Option<GateSlot> {
         // One step, so that the maximum holds at every instant; a plain count, so `Relaxed`.
-        let entered = self.held.fetch_update(Relaxed, Relaxed, |held| (held < self.max).then(|| held + 1));
+        let max = self.max.load(Relaxed);
+        let entered = self.held.fetch_update(Relaxed, Relaxed, |held| (held < max).then(|| held + 1));
         entered.is_ok().then(|| GateSlot { gate: Arc::clone(self) })
     }
 
@@ -131,6 +152,18 @@ mod tests {
 
     fn entries(limit: &PerClient) -> usize {
         limit.shards.iter().map(|s| s.lock().unwrap().len()).sum()
+    }
+
+    #[test]
+    fn a_changed_maximum_counts_what_is_held() {
+        let gate = Arc::new(Gate::new(1));
+        let held = gate.enter();
+        gate.set_max(2);
+        let second = gate.enter();
+        assert!(second.is_some() && gate.enter().is_none());
+        gate.set_max(1);
+        drop(held);
+        assert!(gate.enter().is_none(), "one is still held");
     }
 
     #[test]

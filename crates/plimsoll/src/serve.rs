@@ -61,7 +61,7 @@ pub(crate) fn start(mut config: Config) -> Result<Running, Failed> {
     let (drain, admin) = (config.timeouts.drain, config.admin.clone());
     let snapshot = Arc::new(Snapshot::new(config, None));
     let proxy = Proxy::start(&snapshot).map_err(Failed::Start)?;
-    let published = Arc::new(Published::new(proxy.listeners().to_vec(), snapshot.backends.clone()));
+    let published = Arc::new(Published::new(proxy.listeners(), snapshot.backends.clone()));
     let admin = match admin {
         None => None,
         Some(admin) => match admin::start(admin.bind, Arc::clone(&published)) {
@@ -130,7 +130,7 @@ enum Stop {
 
 impl Running {
     /// Where it accepts clients.
-    pub(crate) fn listeners(&self) -> &[SocketAddr] {
+    pub(crate) fn listeners(&self) -> Vec<SocketAddr> {
         self.proxy.listeners()
     }
 

@@ -109,7 +109,12 @@ fn flood(to: SocketAddr, start: &[u8], more: &[u8]) -> (Answer, u64) {
     while taken < ENDLESS {
         match stream.write(&more) {
             Ok(count) if count > 0 => taken += count as u64,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                ) =>
+            {
                 panic!("the connection was neither read nor closed")
             }
             _ => break,
@@ -240,7 +245,11 @@ fn trickle(
         let _ = stream.write_all(&[byte]);
         match stream.read(&mut buffer) {
             Ok(count) if count > 0 => came.extend_from_slice(&buffer[..count]),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                ) => {}
             _ => break,
         }
     }

@@ -244,7 +244,12 @@ impl Client {
         match self.stream.read(&mut buffer) {
             Ok(0) => self.ended = Some(End::Fin),
             Ok(count) => self.unread.extend_from_slice(&buffer[..count]),
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                ) =>
+            {
                 self.ended = Some(End::Patience);
             }
             Err(_) => self.ended = Some(End::Reset),

@@ -68,15 +68,13 @@ impl Tally {
 
 /// Judges all requests of a script.
 pub(crate) fn script(script: &Script, outcomes: &[Outcome], world: &World, tally: &mut Tally) {
-    for (number, (planned, outcome)) in script.requests.iter().zip(outcomes).enumerate() {
+    for (planned, outcome) in script.requests.iter().zip(outcomes) {
         let seen = world.seen(&planned.name);
         count(planned, outcome, &seen, tally);
         tally.http10 += usize::from(script.http10);
         let mut wrongs = Vec::new();
         wrong_at_servers(planned, &seen, &mut wrongs);
-        if !is_taken_back(script, number, outcome, world) {
-            wrong_at_client(script, planned, outcome, &seen, &mut wrongs);
-        }
+        wrong_at_client(script, planned, outcome, &seen, &mut wrongs);
         for wrong in wrongs {
             world.violation(format!(
                 "{}: {wrong}\n  {planned:?}\n  {seen:?}\n  {}",
@@ -85,18 +83,6 @@ pub(crate) fn script(script: &Script, outcomes: &[Outcome], world: &World, tally
             ));
         }
     }
-}
-
-/// A request of a pipeline whose answer is lost to the reset that follows a later answer's cut. To be taken out again together
-/// with the `ignore` of `a_cut_answer_does_not_take_back_the_one_before`.
-fn is_taken_back(script: &Script, number: usize, outcome: &Outcome, world: &World) -> bool {
-    let is_cut_later = script.requests[number..].iter().any(|later| {
-        let turns = world.seen(&later.name).turns;
-        turns > 0 && later.reply(turns - 1).is_cut()
-    });
-    script.pipelined
-        && is_cut_later
-        && matches!(outcome, Outcome::Cut | Outcome::Closed | Outcome::Unanswered)
 }
 
 fn count(planned: &Planned, outcome: &Outcome, seen: &Seen, tally: &mut Tally) {
