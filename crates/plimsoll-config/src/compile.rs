@@ -27,6 +27,7 @@ pub(crate) fn compile(root: &Fields, report: &mut Report) -> Config {
     }
     Config {
         workers: settings::workers(root),
+        watch: root.flag("watch"),
         trusted: compiler.trusted(root),
         listeners,
         routes,

@@ -15,6 +15,8 @@ use ipnet::IpNet;
 pub struct Config {
     /// Worker threads; `None` means one per usable core.
     pub workers: Option<NonZeroUsize>,
+    /// Reload by itself when a file of the configuration changes.
+    pub watch: bool,
     /// Peers whose `X-Forwarded-*` and `Forwarded` are believed and extended.
     pub trusted: Vec<IpNet>,
     /// At least one.

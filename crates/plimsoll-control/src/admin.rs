@@ -1,13 +1,13 @@
 //! The admin address: is the process alive, is it ready, what is it doing.
 //!
-//! `GET /healthz`, `/ready` and `/status` on a thread of its own, so that a question never waits for traffic nor traffic
-//! for a question. Reads what `run` has published; changes nothing. Answers loopback names and IP addresses only, so that
+//! `GET /healthz`, `/ready` and `/status`, `POST /reload`, on a thread of its own, so that a question never waits for traffic
+//! nor traffic for a question. Reads what `run` has published; asks it to reload; changes nothing itself. Answers loopback names and IP addresses only, so that
 //! a web page whose name was made to point here (DNS rebinding) cannot read it through somebody's browser.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -16,22 +16,33 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use plimsoll_config::model::Address;
 use plimsoll_traffic::{Backend, Server};
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::reload;
 
 /// What the admin address can see of a running process.
 #[derive(Debug)]
 pub struct Published {
     /// When the process started.
     pub started: Instant,
+    /// Swapped whole by the loop that reloads.
+    shown: Mutex<Shown>,
+    /// Asks that loop to reload; `None` where there is nothing to reload.
+    reloads: Option<mpsc::Sender<reload::Request>>,
+    phase: AtomicU8,
+}
+
+/// The part that a reload changes.
+#[derive(Debug, Clone, Default)]
+pub struct Shown {
     /// Where clients are accepted, with the ports that the kernel chose.
     pub listeners: Vec<SocketAddr>,
     /// The backends of the configuration in force.
     pub backends: Vec<Arc<Backend>>,
-    phase: AtomicU8,
 }
 
 /// What the process as a whole does.
@@ -48,13 +59,23 @@ pub enum Phase {
 
 impl Published {
     /// In `Phase::Starting`, from now.
-    pub fn new(listeners: Vec<SocketAddr>, backends: Vec<Arc<Backend>>) -> Published {
+    pub fn new(shown: Shown, reloads: Option<mpsc::Sender<reload::Request>>) -> Published {
         Published {
             started: Instant::now(),
-            listeners,
-            backends,
+            shown: Mutex::new(shown),
+            reloads,
             phase: AtomicU8::new(Phase::Starting as u8),
         }
+    }
+
+    /// What is in force.
+    pub fn shown(&self) -> Shown {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says what is in force from now on.
+    pub fn show(&self, shown: Shown) {
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;
     }
 
     /// What the process does now.
@@ -138,7 +159,8 @@ fn router(published: Arc<Published>) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .route("/ready", get(ready))
         .route("/status", get(status))
-        .fallback(async || (StatusCode::NOT_FOUND, "there are /healthz, /ready and /status\n"))
+        .route("/reload", post(reload_now))
+        .fallback(async || (StatusCode::NOT_FOUND, "there are /healthz, /ready, /status and POST /reload\n"))
         .layer(middleware::from_fn(only_local_names))
         .with_state(published)
 }
@@ -149,18 +171,40 @@ async fn ready(State(published): State<Arc<Published>>) -> Response {
     (status, format!("{}\n", phase.as_str())).into_response()
 }
 
+/// 200 with what was done, 422 with why everything stays as it was.
+async fn reload_now(State(published): State<Arc<Published>>, headers: HeaderMap) -> Response {
+    // Only browsers send Origin: no page may make somebody's browser reload.
+    if headers.contains_key(header::ORIGIN) {
+        return (StatusCode::FORBIDDEN, "not for browsers\n").into_response();
+    }
+    let Some(reloads) = &published.reloads else {
+        return (StatusCode::CONFLICT, "started without a file: there is nothing to reload\n")
+            .into_response();
+    };
+    let (answer, outcome) = oneshot::channel();
+    if reloads.send(reload::Request { answer }).await.is_err() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the process is stopping\n").into_response();
+    }
+    match outcome.await {
+        Ok(Ok(done)) => (StatusCode::OK, format!("{done}\n")).into_response(),
+        Ok(Err(problems)) => (StatusCode::UNPROCESSABLE_ENTITY, problems).into_response(),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the process is stopping\n").into_response(),
+    }
+}
+
 async fn status(State(published): State<Arc<Published>>) -> Json<Value> {
     let backend = |backend: &Arc<Backend>| {
         let servers: Vec<Value> = backend.servers.iter().map(server_json).collect();
         json!({ "name": backend.name, "servers": servers })
     };
+    let shown = published.shown();
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
         "uptime_seconds": published.started.elapsed().as_secs(),
         "phase": published.phase().as_str(),
-        "listeners": published.listeners,
-        "backends": published.backends.iter().map(backend).collect::<Vec<Value>>(),
+        "listeners": shown.listeners,
+        "backends": shown.backends.iter().map(backend).collect::<Vec<Value>>(),
     }))
 }
 
@@ -212,7 +256,8 @@ mod tests {
         let servers = ["127.0.0.1:3000".to_owned(), "unix:/run/a.sock".to_owned()];
         let config = plimsoll_config::from_flags(&[":8080".to_owned()], &servers).unwrap().config;
         let backends = config.backends.iter().map(|backend| Arc::new(Backend::new(backend, None))).collect();
-        Arc::new(Published::new(vec!["[::]:8080".parse().unwrap()], backends))
+        let shown = Shown { listeners: vec!["[::]:8080".parse().unwrap()], backends };
+        Arc::new(Published::new(shown, None))
     }
 
     fn admin(published: &Arc<Published>) -> Admin {

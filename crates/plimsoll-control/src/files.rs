@@ -53,12 +53,17 @@ pub fn load_file(path: &Path) -> Result<Loaded, LoadError> {
 }
 
 fn load_with(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, LoadError> {
+    plimsoll_config::load(&read_all(path)?, env).map_err(LoadError::Problems)
+}
+
+/// The texts of the configuration at `path`: the main file's first, then those of its includes.
+pub fn read_all(path: &Path) -> Result<Vec<Source>, LoadError> {
     let mut sources = vec![read(path)?];
     let patterns = plimsoll_config::includes(&sources[0]).map_err(LoadError::Problems)?;
     for included in expand(path, &patterns)? {
         sources.push(read(&included)?);
     }
-    plimsoll_config::load(&sources, env).map_err(LoadError::Problems)
+    Ok(sources)
 }
 
 /// The files that `patterns` name, each once, sorted; the main file itself is left out, so that `*.toml` beside it works.

@@ -5,4 +5,5 @@
 
 pub mod admin;
 pub mod files;
+pub mod reload;
 pub mod resolve;

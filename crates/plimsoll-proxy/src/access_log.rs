@@ -15,6 +15,7 @@ use crate::clock::Texts;
 use crate::error::{Error, Phase, What, Who};
 use crate::log_writer::LogQueue;
 use crate::snapshot::View;
+use crate::stats::{Ended, Open};
 use crate::worker::Worker;
 
 /// A batch is handed over when it is this large, or at the next tick.
@@ -40,11 +41,11 @@ impl AccessLog {
         }
     }
 
-    fn add(&self, record: &Record) {
+    fn add(&self, record: &Record, total: Duration) {
         let full = {
             let (bytes, lines) = &mut *self.batch.borrow_mut();
             bytes.reserve(512);
-            record.line(bytes, self.format);
+            record.line(bytes, self.format, total);
             *lines += 1;
             bytes.len() >= BATCH
         };
@@ -73,6 +74,7 @@ impl Said {
 pub(crate) struct Record {
     worker: Rc<Worker>,
     view: Rc<View>,
+    open: Rc<Open>,
     said: Said,
     http10: bool,
     started: Instant,
@@ -81,7 +83,7 @@ pub(crate) struct Record {
     /// Bytes from and to the client, heads included.
     pub(crate) received: u64,
     pub(crate) sent: u64,
-    pub(crate) route: Option<usize>,
+    route: Option<usize>,
     pub(crate) backend: Option<usize>,
     pub(crate) server: Option<u32>,
     pub(crate) attempts: u32,
@@ -93,10 +95,12 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn begin(worker: &Rc<Worker>, view: &Rc<View>, client: IpAddr) -> Record {
+    pub(crate) fn begin(worker: &Rc<Worker>, view: &Rc<View>, open: &Rc<Open>, client: IpAddr) -> Record {
+        open.traffic().begin();
         Record {
             worker: Rc::clone(worker),
             view: Rc::clone(view),
+            open: Rc::clone(open),
             said: Said::default(),
             http10: false,
             started: worker.deadlines.precise(),
@@ -132,6 +136,27 @@ impl Record {
         self.http10 = head.version() == plimsoll_http::Version::Http10;
     }
 
+    /// Notes the route; from now on it is one of the route's requests in flight.
+    pub(crate) fn routed(&mut self, route: usize) {
+        self.route = Some(route);
+        self.view.shared.stats.route(route, self.worker.number).begin();
+    }
+
+    /// A new connection to the server was made.
+    pub(crate) fn connected(&mut self, took: Duration) {
+        self.connect = Some(took);
+        if let (Some(backend), Some(server)) = (self.backend, self.server) {
+            self.view.shared.stats.server_of(backend, server, self.worker.number).connected();
+        }
+    }
+
+    /// An attempt failed; counted if it is the server's doing.
+    pub(crate) fn attempt_failed(&self, error: &Error) {
+        if let (Who::Server, Some(backend), Some(server)) = (error.who, self.backend, self.server) {
+            self.view.shared.stats.server_of(backend, server, self.worker.number).failed(error.reason());
+        }
+    }
+
     pub(crate) fn elapsed(&self) -> Duration {
         self.worker.deadlines.precise().duration_since(self.started)
     }
@@ -158,8 +183,31 @@ impl Record {
         }
     }
 
-    fn line(&self, out: &mut Vec<u8>, format: LogFormat) {
-        let total = self.elapsed();
+    /// Adds the exchange to what is counted of its listener, route, backend and server.
+    fn count(&self, total: Duration) {
+        let ended = Ended {
+            status: self.status,
+            received: self.received,
+            sent: self.sent,
+            retries: self.attempts.saturating_sub(1),
+            // How long a tunnel lives says nothing about how fast anything is.
+            took: if self.status == 101 { self.first_byte.unwrap_or(total) } else { total },
+            reason: self.ending().1,
+        };
+        let (stats, worker) = (&self.view.shared.stats, self.worker.number);
+        self.open.traffic().count(&ended);
+        if let Some(route) = self.route {
+            stats.route(route, worker).count(&ended);
+        }
+        if let Some(backend) = self.backend {
+            stats.backend_of(backend, worker).count(&ended);
+            if let Some(server) = self.server {
+                stats.server_of(backend, server, worker).count(&ended, self.first_byte);
+            }
+        }
+    }
+
+    fn line(&self, out: &mut Vec<u8>, format: LogFormat, total: Duration) {
         let began = SystemTime::now() - total;
         let texts = self.worker.wall.texts(began);
         match format {
@@ -256,8 +304,10 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        let total = self.elapsed();
+        self.count(total);
         if let Some(log) = self.worker.log() {
-            log.add(self);
+            log.add(self, total);
             self.worker.give_text(std::mem::take(&mut self.said.bytes));
         }
     }

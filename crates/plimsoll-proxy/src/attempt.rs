@@ -152,7 +152,7 @@ async fn connection(
     let now = worker.deadlines.now();
     match connected {
         Ok(stream) => {
-            exchange.record.connect = Some(exchange.record.elapsed() - before);
+            exchange.record.connected(exchange.record.elapsed() - before);
             if live.is_refused(now) {
                 live.connected();
             }

@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::exchange;
 use crate::forward::Client;
 use crate::listener::Places;
 use crate::reply::{self, Form, Sending};
+use crate::stats::{Entrance, Open, Series};
 use crate::stream::Stream;
 use crate::worker::{Busy, Worker};
 
@@ -43,6 +45,8 @@ pub(crate) struct Downstream {
     /// Requests so far, the present one included.
     pub(crate) requests: u32,
     pub(crate) born: Millis,
+    /// What its listener counts.
+    pub(crate) open: Rc<Open>,
     _places: Places,
     _busy: Busy,
 }
@@ -75,6 +79,7 @@ impl Downstream {
             listener,
             requests: 0,
             born: worker.deadlines.now(),
+            open: Open::new(&places.entrance, worker.number),
             _places: places,
             _busy: worker.enter(),
         }
@@ -221,7 +226,7 @@ pub(crate) async fn serve(mut down: Downstream, worker: Rc<Worker>) {
 /// Answers a head that never became whole or is not valid; logs it.
 async fn refuse(down: &mut Downstream, worker: &Rc<Worker>, error: &Error) -> After {
     let view = worker.view();
-    let mut record = Record::begin(worker, &view, down.client.address);
+    let mut record = Record::begin(worker, &view, &down.open, down.client.address);
     record.received = down.buffer.len() as u64;
     record.failed(error);
     worker.buffers.release(&mut down.buffer);
@@ -240,10 +245,17 @@ async fn refuse(down: &mut Downstream, worker: &Rc<Worker>, error: &Error) -> Af
 }
 
 /// Tells a client beyond its share why, in as far as its socket takes it at once, and closes.
-pub(crate) fn turn_away(worker: &Rc<Worker>, stream: &TcpStream, peer: IpAddr) {
+pub(crate) fn turn_away(
+    worker: &Rc<Worker>,
+    stream: &TcpStream,
+    peer: IpAddr,
+    entrance: &Arc<Series<Entrance>>,
+) {
     let view = worker.view();
+    let open = Open::new(entrance, worker.number);
+    open.refuse();
     let error = Error::new(Who::Client, Phase::Request, What::TooManyConnections);
-    let mut record = Record::begin(worker, &view, peer.to_canonical());
+    let mut record = Record::begin(worker, &view, &open, peer.to_canonical());
     record.failed(&error);
     record.status = error.status();
     let mut out = Vec::new();

@@ -71,6 +71,30 @@ pub(crate) struct Error {
     pub(crate) what: What,
 }
 
+/// Every [`Error::reason`] but those of malformed messages, which `plimsoll-http` names.
+pub(crate) const OUR_REASONS: [&str; 20] = [
+    "header_timeout",
+    "body_timeout",
+    "client_timeout",
+    "connect_timeout",
+    "first_byte_timeout",
+    "server_timeout",
+    "total_timeout",
+    "body_too_slow",
+    "body_too_large",
+    "connect_failed",
+    "server_closed",
+    "client_closed",
+    "unasked_upgrade",
+    "too_many_interim_responses",
+    "no_route",
+    "servers_full",
+    "no_server",
+    "no_descriptors",
+    "too_many_connections",
+    "stopped",
+];
+
 impl Error {
     pub(crate) fn new(who: Who, phase: Phase, what: What) -> Error {
         Error { who, phase, what }

@@ -38,7 +38,7 @@ pub(crate) struct Exchange<'a> {
 /// Runs one exchange; `head` is whole and its bytes stand at the front of the client's buffer.
 pub(crate) async fn run(down: &mut Downstream, worker: &Rc<Worker>, head: Box<Head>) -> After {
     let view = worker.view();
-    let mut record = Record::begin(worker, &view, down.client.address);
+    let mut record = Record::begin(worker, &view, &down.open, down.client.address);
     record.received = head.len() as u64;
     let (asked, planned) = plan(down, worker, &view, &head, &mut record);
     down.buffer.consume(head.len());
@@ -114,7 +114,10 @@ impl Exchange<'_> {
                     fresh = true;
                     up.restart();
                 }
-                Again::OtherServer | Again::No => return Err(failed),
+                Again::OtherServer | Again::No => {
+                    self.record.attempt_failed(&failed.error);
+                    return Err(failed);
+                }
             }
         }
     }

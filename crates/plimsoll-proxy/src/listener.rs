@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use crate::downstream::{self, Downstream};
 use crate::error::is_our_shortage;
 use crate::notice::leave;
+use crate::stats::{Entrance, Series};
 use crate::stream::Stream;
 use crate::worker::Worker;
 
@@ -63,7 +64,7 @@ impl Door {
     }
 }
 
-/// Limits of one listener, shared by all workers.
+/// Limits and counters of one listener, shared by all workers.
 pub(crate) struct DoorLimits {
     /// Of the whole process: what the descriptors allow.
     everywhere: Arc<Gate>,
@@ -73,16 +74,18 @@ pub(crate) struct DoorLimits {
     waiting: AtomicBool,
     /// When the operator was told last, in milliseconds; 0 for never.
     told: AtomicU64,
+    entrance: Arc<Series<Entrance>>,
 }
 
 impl DoorLimits {
-    pub(crate) fn new(everywhere: &Arc<Gate>) -> DoorLimits {
+    pub(crate) fn new(everywhere: &Arc<Gate>, entrance: Arc<Series<Entrance>>) -> DoorLimits {
         DoorLimits {
             everywhere: Arc::clone(everywhere),
             own: Arc::new(Gate::new(u32::MAX)),
             per_client: Arc::new(PerClient::new(u32::MAX)),
             waiting: AtomicBool::new(false),
             told: AtomicU64::new(0),
+            entrance,
         }
     }
 
@@ -94,6 +97,7 @@ impl DoorLimits {
 
     /// Tells that accepting waits, but not again and again.
     fn waits(&self, worker: &Worker, why: &str) {
+        self.entrance.of(worker.number).pause();
         let now = worker.deadlines.now().0.max(1);
         let told = self.told.load(Ordering::Relaxed);
         if (told == 0 || now - told.min(now) >= TELL_AGAIN) && !self.waiting.swap(true, Ordering::Relaxed) {
@@ -114,6 +118,7 @@ impl DoorLimits {
 pub(crate) struct Places {
     _gates: [GateSlot; 2],
     _client: Option<ClientSlot>,
+    pub(crate) entrance: Arc<Series<Entrance>>,
 }
 
 /// Binds `address` once for each of `workers`.
@@ -220,12 +225,12 @@ async fn admit(worker: &Rc<Worker>, limits: &DoorLimits, number: usize, stream: 
     if limits.per_client.is_limited() {
         match limits.per_client.enter(peer.ip()) {
             Some(slot) => client = Some(slot),
-            None => return downstream::turn_away(worker, &stream, peer.ip()),
+            None => return downstream::turn_away(worker, &stream, peer.ip(), &limits.entrance),
         }
     }
     let gates = enter(worker, limits).await;
     limits.goes_on();
-    let places = Places { _gates: gates, _client: client };
+    let places = Places { _gates: gates, _client: client, entrance: Arc::clone(&limits.entrance) };
     let down = Downstream::new(worker, Stream::Tcp(stream), number, peer.ip(), places);
     tokio::task::spawn_local(downstream::serve(down, Rc::clone(worker)));
 }

@@ -22,6 +22,14 @@ const QUEUE: usize = 128;
 const LOOK: Duration = Duration::from_millis(200);
 const REPORT_EVERY: Duration = Duration::from_secs(60);
 
+/// Lines dropped by all writers that the process has had.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// Lines dropped since the process started.
+pub(crate) fn dropped_by_all() -> u64 {
+    DROPPED.load(Ordering::Relaxed)
+}
+
 struct Batch {
     bytes: Vec<u8>,
     lines: u64,
@@ -42,6 +50,13 @@ struct Shared {
     error: Mutex<Option<io::Error>>,
 }
 
+impl Shared {
+    fn drop_lines(&self, lines: u64) {
+        self.dropped.fetch_add(lines, Ordering::Relaxed);
+        DROPPED.fetch_add(lines, Ordering::Relaxed);
+    }
+}
+
 /// The writing thread.
 pub(crate) struct LogWriter {
     shared: Arc<Shared>,
@@ -56,7 +71,7 @@ impl LogQueue {
         if let Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) =
             self.sender.try_send(Batch { bytes, lines })
         {
-            self.shared.dropped.fetch_add(batch.lines, Ordering::Relaxed);
+            self.shared.drop_lines(batch.lines);
         }
     }
 }
@@ -160,7 +175,7 @@ fn write_all(receiver: &Receiver<Batch>, mut sink: Sink, shared: &Shared) {
         match batch {
             Ok(batch) => {
                 if let Err(e) = sink.write(&batch.bytes) {
-                    shared.dropped.fetch_add(batch.lines, Ordering::Relaxed);
+                    shared.drop_lines(batch.lines);
                     *shared.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
                 }
             }

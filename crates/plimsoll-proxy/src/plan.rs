@@ -73,7 +73,7 @@ pub(crate) fn plan(
         return (asked, refuse(Error::new(Who::Us, Phase::Connect, What::NoRoute), bodiless));
     };
     let route = &view.shared.routes[number];
-    record.route = Some(number);
+    record.routed(number);
     let client = down.client.named_by(head, bytes, &view.shared.config.trusted);
     record.client = client.address;
     let Action::Proxy(weights) = &route.action else {

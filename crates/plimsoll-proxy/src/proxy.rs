@@ -5,7 +5,6 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -90,8 +89,7 @@ impl Proxy {
     /// # Errors
     /// Anything that makes the configuration unservable on this machine; then nothing is left running.
     pub fn start(snapshot: &Arc<Snapshot>) -> Result<Proxy, StartError> {
-        let usable = || std::thread::available_parallelism().ok();
-        let worker_count = snapshot.config.workers.or_else(usable).map_or(1, NonZeroUsize::get);
+        let worker_count = snapshot.stats.workers();
         let everywhere = Arc::new(Gate::new(budget(snapshot, worker_count)?));
         let (publications, _) = watch::channel(Arc::new(Publication {
             snapshot: Arc::clone(snapshot),
@@ -164,7 +162,8 @@ impl Proxy {
             }
             let (local, sockets) = listener::bind(listener.bind, self.worker_count)
                 .map_err(|e| StartError::Bind(listener.bind, e))?;
-            let limits = Arc::new(DoorLimits::new(&self.everywhere));
+            let limits =
+                Arc::new(DoorLimits::new(&self.everywhere, snapshot.stats.listener(&local.to_string())));
             bound.push(Arc::new(Bound {
                 number: self.numbers,
                 configured: listener.bind,
@@ -193,6 +192,12 @@ impl Proxy {
     #[must_use]
     pub fn listeners(&self) -> Vec<SocketAddr> {
         self.bound.iter().map(|bound| bound.local).collect()
+    }
+
+    /// Worker threads.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.worker_count
     }
 
     /// What is being served.

@@ -146,6 +146,7 @@ async fn cut(
     (begun, early): (bool, bool),
     out: Framing,
 ) -> After {
+    exchange.record.attempt_failed(error);
     if !begun && error.who == Who::Server && matches!(error.what, What::Malformed(_)) {
         return exchange.tell(error, !early, Form::Text).await;
     }

@@ -12,6 +12,7 @@ use plimsoll_http::Limits;
 use plimsoll_traffic::{Backend, Balancer, Dice, Router, Server};
 
 use crate::pool::Pool;
+use crate::stats::Stats;
 
 /// One configuration, ready to serve.
 pub struct Snapshot {
@@ -25,6 +26,8 @@ pub struct Snapshot {
     /// By listener of the configuration: the route that takes what no other does.
     fallbacks: Vec<Option<usize>>,
     pub(crate) head_limits: Limits,
+    /// What is counted about all of it.
+    pub stats: Stats,
 }
 
 /// A route with every default filled in.
@@ -44,7 +47,7 @@ impl Snapshot {
     /// Builds the runtime form; servers that `previous` has too keep what was learned about them.
     #[must_use]
     pub fn new(config: Config, previous: Option<&Snapshot>) -> Snapshot {
-        let backends = config
+        let backends: Vec<Arc<Backend>> = config
             .backends
             .iter()
             .map(|spec| match previous.and_then(|p| p.backend(&spec.name)) {
@@ -64,7 +67,9 @@ impl Snapshot {
         }
         let limits = &config.limits;
         let head_limits = Limits { target: limits.target, section: limits.header, fields: limits.fields };
-        Snapshot { backends, routes, router, fallbacks, head_limits, config }
+        let names = routes.iter().map(|route| &*route.name);
+        let stats = Stats::new(&config, names, &backends, previous.map(|p| &p.stats));
+        Snapshot { backends, routes, router, fallbacks, head_limits, stats, config }
     }
 
     fn backend(&self, name: &str) -> Option<(&plimsoll_config::model::Backend, &Arc<Backend>)> {

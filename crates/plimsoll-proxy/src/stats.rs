@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use plimsoll_config::model::Config;
@@ -17,8 +17,7 @@ use plimsoll_traffic::Backend;
 use tokio::runtime::RuntimeMetrics;
 
 use crate::error::OUR_REASONS;
-use crate::histogram::{Durations, Histogram};
-use crate::log_writer;
+use crate::histogram::Histogram;
 
 /// A number with one writer. `Relaxed`: each is a fact by itself, and nothing else is read because of it.
 #[derive(Debug, Default)]
@@ -39,6 +38,7 @@ impl Counter {
 pub const CODES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// What is counted about an exchange once it has ended.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Ended {
     pub(crate) status: u16,
     pub(crate) received: u64,
@@ -53,14 +53,13 @@ pub(crate) struct Ended {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Traffic {
-    begun: Counter,
-    codes: [Counter; CODES.len()],
-    received: Counter,
-    sent: Counter,
-    retries: Counter,
-    took: Histogram,
-    /// By reason; most things never fail.
-    errors: OnceLock<Box<[Counter]>>,
+    pub(crate) begun: Counter,
+    pub(crate) codes: [Counter; CODES.len()],
+    pub(crate) received: Counter,
+    pub(crate) sent: Counter,
+    pub(crate) retries: Counter,
+    pub(crate) took: Histogram,
+    pub(crate) errors: Errors,
 }
 
 impl Traffic {
@@ -78,40 +77,46 @@ impl Traffic {
             self.retries.add(u64::from(ended.retries));
         }
         if !ended.reason.is_empty() {
-            self.count_error(ended.reason);
+            self.errors.count(ended.reason);
         }
     }
+}
 
-    /// Finds the reason by its name: errors are rare, and a message costs far more to refuse than this search.
-    fn count_error(&self, reason: &'static str) {
+/// Errors by reason, with room made at the first: most things never fail.
+#[derive(Debug, Default)]
+pub(crate) struct Errors(OnceLock<Box<[Counter]>>);
+
+impl Errors {
+    /// Finds the reason by its name: errors are rare, and answering one costs far more than this search.
+    fn count(&self, reason: &'static str) {
         let number = reasons().position(|name| name == reason);
         debug_assert!(number.is_some(), "{reason} is not listed");
-        let errors = self.errors.get_or_init(|| reasons().map(|_| Counter::default()).collect());
+        let errors = self.0.get_or_init(|| reasons().map(|_| Counter::default()).collect());
         errors[number.unwrap_or(errors.len() - 1)].add(1);
+    }
+
+    /// In the order of [`reasons`]; nothing if there was never one.
+    pub(crate) fn all(&self) -> impl Iterator<Item = u64> {
+        self.0.get().into_iter().flatten().map(Counter::read)
     }
 }
 
 /// Every reason for an error, and a last one for what has none of these names.
-fn reasons() -> impl Iterator<Item = &'static str> {
+pub(crate) fn reasons() -> impl Iterator<Item = &'static str> {
     OUR_REASONS.into_iter().chain(Reason::ALL.iter().map(|reason| reason.name())).chain(["other"])
 }
 
 /// One worker's side of a listener.
 #[derive(Debug, Default)]
-pub(crate) struct Door {
-    traffic: Traffic,
-    accepted: Counter,
-    closed: Counter,
-    refused: Counter,
-    pauses: Counter,
+pub(crate) struct Entrance {
+    pub(crate) traffic: Traffic,
+    pub(crate) accepted: Counter,
+    pub(crate) closed: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) pauses: Counter,
 }
 
-impl Door {
-    /// A client was turned away for having too many connections.
-    pub(crate) fn refuse(&self) {
-        self.refused.add(1);
-    }
-
+impl Entrance {
     /// Accepting rests because nothing more fits.
     pub(crate) fn pause(&self) {
         self.pauses.add(1);
@@ -123,20 +128,27 @@ impl Door {
 pub(crate) struct Target {
     pub(crate) traffic: Traffic,
     pub(crate) first_byte: Histogram,
-    connections: Counter,
-    /// What the server did wrong, retried attempts included: the errors of `traffic` are those that a client got to feel.
-    faults: Traffic,
+    pub(crate) connections: Counter,
+    pub(crate) failures: Errors,
 }
 
 impl Target {
+    /// It answered, or was the last that was tried.
+    pub(crate) fn count(&self, ended: &Ended, first_byte: Option<Duration>) {
+        self.traffic.count(&Ended { reason: "", ..*ended });
+        if let Some(first_byte) = first_byte {
+            self.first_byte.observe(first_byte);
+        }
+    }
+
     /// A connection to it was made.
     pub(crate) fn connected(&self) {
         self.connections.add(1);
     }
 
-    /// An attempt failed by its doing.
+    /// An attempt failed by its doing, whether or not another one followed.
     pub(crate) fn failed(&self, reason: &'static str) {
-        self.faults.count_error(reason);
+        self.failures.count(reason);
     }
 }
 
@@ -156,41 +168,42 @@ impl<B: Default> Series<B> {
         self.blocks[worker].get_or_init(Box::default)
     }
 
-    fn all(&self) -> impl Iterator<Item = &B> {
-        self.blocks.iter().filter_map(|block| block.get().map(|block| &**block))
+    /// A worker's block, if it has ever needed one.
+    pub(crate) fn touched(&self, worker: usize) -> Option<&B> {
+        self.blocks[worker].get().map(|block| &**block)
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &B> {
+        (0..self.blocks.len()).filter_map(|worker| self.touched(worker))
     }
 }
 
 /// A client's connection as its listener counts it; dropping it counts it off.
 pub(crate) struct Open {
-    door: Arc<Series<Door>>,
+    entrance: Arc<Series<Entrance>>,
     worker: usize,
-    is_turned_away: bool,
 }
 
 impl Open {
     /// On the worker that is going to serve it.
-    pub(crate) fn new(door: &Arc<Series<Door>>, worker: usize) -> Rc<Open> {
-        door.of(worker).accepted.add(1);
-        Rc::new(Open { door: Arc::clone(door), worker, is_turned_away: false })
+    pub(crate) fn new(entrance: &Arc<Series<Entrance>>, worker: usize) -> Rc<Open> {
+        entrance.of(worker).accepted.add(1);
+        Rc::new(Open { entrance: Arc::clone(entrance), worker })
     }
 
-    /// One that is refused as soon as it is accepted.
-    pub(crate) fn turned_away(door: &Arc<Series<Door>>, worker: usize) -> Rc<Open> {
-        door.of(worker).refuse();
-        Rc::new(Open { door: Arc::clone(door), worker, is_turned_away: true })
+    /// It is turned away for being one too many of its client's.
+    pub(crate) fn refuse(&self) {
+        self.entrance.of(self.worker).refused.add(1);
     }
 
     pub(crate) fn traffic(&self) -> &Traffic {
-        &self.door.of(self.worker).traffic
+        &self.entrance.of(self.worker).traffic
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        if !self.is_turned_away {
-            self.door.of(self.worker).closed.add(1);
-        }
+        self.entrance.of(self.worker).closed.add(1);
     }
 }
 
@@ -215,7 +228,13 @@ struct Upstream {
 struct Process {
     /// By worker, once it runs.
     workers: Box<[OnceLock<RuntimeMetrics>]>,
-    listeners: Mutex<Vec<(Box<str>, Weak<Series<Door>>)>>,
+    listeners: Mutex<Vec<Listening>>,
+}
+
+/// A listener that may be gone.
+struct Listening {
+    address: Box<str>,
+    series: Weak<Series<Entrance>>,
 }
 
 /// How many workers a configuration asks for: one for each usable core, unless it says otherwise.
@@ -237,13 +256,15 @@ impl Stats {
         );
         let workers = process.workers.len();
         let route_names: Vec<Box<str>> = routes.map(Box::from).collect();
-        let mut known: HashMap<&str, Arc<Series<Traffic>>> = previous.map(Stats::by_route).unwrap_or_default();
+        let mut known: HashMap<&str, Arc<Series<Traffic>>> =
+            previous.map(Stats::by_route).unwrap_or_default();
         // Two routes of one name are counted as one.
         let series = |name| Arc::clone(known.entry(name).or_insert_with(|| Series::new(workers)));
         let routes = route_names.iter().map(|name| &**name).map(series).collect();
         let known: HashMap<&str, &Upstream> =
             previous.iter().flat_map(|p| &p.backends).map(|upstream| (&*upstream.name, upstream)).collect();
-        let backends = backends.iter().map(|b| Upstream::new(b, known.get(&*b.name).copied(), workers)).collect();
+        let backends =
+            backends.iter().map(|b| Upstream::new(b, known.get(&*b.name).copied(), workers)).collect();
         Stats { process, routes, route_names, backends }
     }
 
@@ -261,22 +282,22 @@ impl Stats {
         self.routes[number].of(worker)
     }
 
-    pub(crate) fn backend(&self, number: usize, worker: usize) -> &Traffic {
+    pub(crate) fn backend_of(&self, number: usize, worker: usize) -> &Traffic {
         self.backends[number].whole.of(worker)
     }
 
-    pub(crate) fn server(&self, backend: usize, server: u32, worker: usize) -> &Target {
-        self.backends[backend].servers[server as usize].1.of(worker)
+    pub(crate) fn server_of(&self, backend: usize, server: u32, worker: usize) -> &Target {
+        self.server_series(backend, server as usize).of(worker)
     }
 
     /// The counters of the listener at this address; they live as long as it or one of its connections.
-    pub(crate) fn listener(&self, address: &str) -> Arc<Series<Door>> {
+    pub(crate) fn listener(&self, address: &str) -> Arc<Series<Entrance>> {
         let mut listeners = self.process.listeners();
-        listeners.retain(|(_, series)| series.strong_count() > 0);
-        let known = listeners.iter().find(|(name, _)| **name == *address).and_then(|(_, series)| series.upgrade());
-        known.unwrap_or_else(|| {
+        listeners.retain(|listening| listening.series.strong_count() > 0);
+        let known = listeners.iter().find(|listening| *listening.address == *address);
+        known.and_then(|listening| listening.series.upgrade()).unwrap_or_else(|| {
             let series = Series::new(self.workers());
-            listeners.push((address.into(), Arc::downgrade(&series)));
+            listeners.push(Listening { address: address.into(), series: Arc::downgrade(&series) });
             series
         })
     }
@@ -287,10 +308,28 @@ impl Stats {
         let _ = self.process.workers[worker].set(runtime);
     }
 
-    /// Access log lines dropped since the process started.
-    #[must_use]
-    pub fn log_lines_dropped(&self) -> u64 {
-        log_writer::dropped_by_all()
+    pub(crate) fn busy(&self, worker: usize) -> Duration {
+        self.process.workers[worker]
+            .get()
+            .map_or(Duration::ZERO, |runtime| runtime.worker_total_busy_duration(0))
+    }
+
+    pub(crate) fn named_routes(&self) -> impl Iterator<Item = (&str, &Series<Traffic>)> {
+        self.route_names.iter().map(|name| &**name).zip(self.routes.iter().map(|series| &**series))
+    }
+
+    pub(crate) fn backend_series(&self, number: usize) -> &Series<Traffic> {
+        &self.backends[number].whole
+    }
+
+    pub(crate) fn server_series(&self, backend: usize, server: usize) -> &Series<Target> {
+        &self.backends[backend].servers[server].1
+    }
+
+    /// Listeners that still are, with their addresses.
+    pub(crate) fn entrances(&self) -> Vec<(Box<str>, Arc<Series<Entrance>>)> {
+        let listeners = self.process.listeners();
+        listeners.iter().filter_map(|known| Some((known.address.clone(), known.series.upgrade()?))).collect()
     }
 }
 
@@ -298,9 +337,9 @@ impl Upstream {
     fn new(backend: &Backend, previous: Option<&Upstream>, workers: usize) -> Upstream {
         let known: HashMap<&str, &Arc<Series<Target>>> =
             previous.iter().flat_map(|p| &p.servers).map(|(name, series)| (&**name, series)).collect();
-        let server = |name: &Box<str>| {
-            let series = known.get(&**name).map_or_else(|| Series::new(workers), |&series| Arc::clone(series));
-            (name.clone(), series)
+        let server = |name: &str| {
+            let series = known.get(name).map_or_else(|| Series::new(workers), |&series| Arc::clone(series));
+            (name.into(), series)
         };
         Upstream {
             name: backend.name.clone(),
@@ -315,7 +354,7 @@ impl Process {
         Process { workers: (0..workers).map(|_| OnceLock::new()).collect(), listeners: Mutex::default() }
     }
 
-    fn listeners(&self) -> std::sync::MutexGuard<'_, Vec<(Box<str>, Weak<Series<Door>>)>> {
+    fn listeners(&self) -> MutexGuard<'_, Vec<Listening>> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

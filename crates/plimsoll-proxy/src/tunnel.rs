@@ -39,7 +39,10 @@ pub(crate) async fn open(exchange: &mut Exchange<'_>, route: &Route, answer: Ans
     exchange.record.sent += tunnel.down.pump.written;
     match ended {
         Ok(()) => exchange.record.done(),
-        Err(error) => exchange.record.failed(&error),
+        Err(error) => {
+            exchange.record.attempt_failed(&error);
+            exchange.record.failed(&error);
+        }
     }
     for half in [&mut tunnel.up, &mut tunnel.down] {
         half.pump.release(&worker.buffers);

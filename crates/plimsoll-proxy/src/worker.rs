@@ -57,6 +57,8 @@ pub(crate) struct Start {
 
 /// A worker's own things.
 pub(crate) struct Worker {
+    /// Which of the workers it is; from 0.
+    pub(crate) number: usize,
     view: RefCell<Rc<View>>,
     pub(crate) dice: RefCell<Dice>,
     pub(crate) deadlines: Rc<Deadlines>,
@@ -215,7 +217,9 @@ pub(crate) fn run(start: Start) -> io::Result<bool> {
     let publication = Arc::clone(&start.publications.borrow());
     let nothing_listens = std::iter::empty();
     let view = View::new(Arc::clone(&publication.snapshot), nothing_listens, None, &mut dice);
+    publication.snapshot.stats.runs(start.number, runtime.metrics());
     let worker = Rc::new(Worker {
+        number: start.number,
         view: RefCell::new(Rc::new(view)),
         dice: RefCell::new(dice),
         deadlines: Deadlines::new(start.epoch),

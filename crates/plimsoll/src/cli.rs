@@ -33,6 +33,9 @@ pub(crate) enum Verb {
     /// Start a small backend server to try things against
     #[command(after_help = ORIGIN_EXAMPLES)]
     Origin(Origin),
+    /// Make the running process take its configuration again, without losing anything
+    #[command(after_help = RELOAD_EXAMPLES)]
+    Reload(Reload),
     /// Check a configuration and report every problem at once
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Check),
@@ -107,6 +110,17 @@ pub(crate) struct Origin {
     pub(crate) control: Option<Bind>,
 }
 
+/// `plimsoll reload`.
+#[derive(Debug, Args)]
+pub(crate) struct Reload {
+    /// The configuration that names the admin address [default: ./plimsoll.toml, then /etc/plimsoll/plimsoll.toml]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The admin address of the running process, in place of the one in the configuration
+    #[arg(long, value_name = "ADDR", conflicts_with = "config")]
+    pub(crate) admin: Option<std::net::SocketAddr>,
+}
+
 /// `plimsoll check`.
 #[derive(Debug, Args)]
 pub(crate) struct Check {
@@ -159,6 +173,7 @@ Examples:
 Signals:
   TERM, INT  finish what is in flight, for at most 30 s (timeout.drain); again: end at once
   QUIT       finish what is in flight, however long it takes
+  HUP        take the configuration again (as `plimsoll reload`, and by itself with watch = true)
   USR1       reopen the access log";
 
 const DEMO_EXAMPLES: &str = "\
@@ -186,6 +201,13 @@ Behaviour:
   truncate   true: promise a body and close half-way through
   refuse     true: do not listen; needs --control
   DELETE /_origin on the control address ends the process at once, with code 1.";
+
+const RELOAD_EXAMPLES: &str = "\
+Examples:
+  plimsoll reload
+  plimsoll reload --admin 127.0.0.1:9900
+
+With any problem everything stays as it was, the problem is told here and by the running process, and the exit status is 1.";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:

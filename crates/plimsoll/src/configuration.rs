@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use plimsoll_config::model::Config;
 use plimsoll_config::{Loaded, Problems};
 use plimsoll_control::files::{self, LoadError};
 use serde_json::{Value, json};
@@ -44,7 +45,7 @@ pub(crate) fn check(args: &cli::Check) -> Exit {
     match loaded {
         Ok((path, loaded)) => {
             show_warnings(&loaded.warnings);
-            print(&format!("{}: fine, {}\n", path.display(), summary(&loaded)))
+            print(&format!("{}: fine, {}\n", path.display(), summary(&loaded.config)))
         }
         Err(error) => show_error(&error),
     }
@@ -72,8 +73,8 @@ fn report(loaded: &Result<(PathBuf, Loaded), LoadError>) -> Value {
     }
 }
 
-fn summary(loaded: &Loaded) -> String {
-    let config = &loaded.config;
+/// How much there is in a configuration.
+pub(crate) fn summary(config: &Config) -> String {
     let counts = [
         count(config.listeners.len(), "listener"),
         count(config.backends.len(), "backend"),

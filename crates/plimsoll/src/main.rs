@@ -3,12 +3,14 @@
 //! Each verb is a module; this file only chooses one. Nothing here may panic past `main`: a defect ends with code 70,
 //! so that it can be told from a wrong configuration or a taken port.
 
+mod ask;
 mod cli;
 mod configuration;
 mod demo;
 mod exit;
 mod origin;
 mod pages;
+mod reload;
 mod run;
 mod serve;
 mod terminal;
@@ -39,6 +41,7 @@ fn act(verb: Verb) -> Exit {
     match verb {
         Verb::Run(args) => run::run(&args),
         Verb::Demo(args) => demo::run(&args),
+        Verb::Reload(args) => reload::run(&args),
         Verb::Check(args) => configuration::check(&args),
         Verb::Config(args) => configuration::config(&args),
         Verb::Origin(args) => origin::command::run(args),

@@ -1,5 +1,7 @@
 //! The verb `plimsoll run`: balances as a file or two options say, in the foreground.
 
+use std::path::PathBuf;
+
 use plimsoll_config::{Loaded, from_flags};
 use plimsoll_control::files::LoadError;
 
@@ -10,7 +12,7 @@ use crate::serve::{self, Signals};
 
 /// Runs until a signal ends it.
 pub(crate) fn run(args: &cli::Run) -> Exit {
-    let loaded = match load(args) {
+    let (file, loaded) = match load(args) {
         Ok(loaded) => loaded,
         Err(error) => return configuration::show_error(&error),
     };
@@ -26,7 +28,7 @@ pub(crate) fn run(args: &cli::Run) -> Exit {
             Ok(signals) => signals,
             Err(error) => return serve::cannot_start(&error),
         };
-        match serve::start(config) {
+        match serve::start(config, file) {
             Ok(running) => {
                 running.announce();
                 running.until_stopped(signals).await
@@ -36,9 +38,10 @@ pub(crate) fn run(args: &cli::Run) -> Exit {
     })
 }
 
-fn load(args: &cli::Run) -> Result<Loaded, LoadError> {
+/// The configuration, and the file that it came from.
+fn load(args: &cli::Run) -> Result<(Option<PathBuf>, Loaded), LoadError> {
     if args.listen.is_empty() {
-        return configuration::load(args.config.as_deref()).map(|(_, loaded)| loaded);
+        return configuration::load(args.config.as_deref()).map(|(path, loaded)| (Some(path), loaded));
     }
-    from_flags(&args.listen, &args.to).map_err(LoadError::Problems)
+    from_flags(&args.listen, &args.to).map(|loaded| (None, loaded)).map_err(LoadError::Problems)
 }

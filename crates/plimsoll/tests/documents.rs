@@ -172,7 +172,7 @@ fn commands_in_documents_are_understood() {
 #[test]
 fn a_wrong_command_is_caught() {
     for line in [
-        "plimsoll reload",
+        "plimsoll teleport",
         "$ plimsoll run --lissten :80",
         "plimsoll origin --delay soon # slow",
         "plimsoll check a b",

@@ -3,7 +3,7 @@
 //! Texts here and beside are shown to users (reference, schema, messages), so they are sentences about what happens,
 //! with units. Adding a key makes the checker accept it; `compile` must then use it.
 
-use super::Default::{Filled, Required, Said};
+use super::Default::{Bool, Filled, Required, Said};
 use super::backends::{BACKEND, BALANCE, LISTEN, SERVER};
 use super::routes::{REDIRECT, RESPOND, RETRY, ROUTE, ROUTE_TIMEOUT};
 use super::settings::{ADMIN, HTTP, LIMITS, LOG, TIMEOUT};
@@ -34,7 +34,18 @@ pub(crate) static ROOT: Table = Table {
     title: "the top level",
     about: "The whole configuration.",
     keys: &[
-        key("workers", Kind::Number(1, d::MOST_WORKERS), Said("one per usable core"), "Worker threads."),
+        key(
+            "workers",
+            Kind::Number(1, d::MOST_WORKERS),
+            Said("one per usable core"),
+            "Worker threads. A change takes a restart.",
+        ),
+        key(
+            "watch",
+            Kind::Bool,
+            Bool(false),
+            "Reload when this file or an included one has changed and is the same again a second later.",
+        ),
         key(
             "trusted",
             Kind::List(0, &Kind::Text("network")),
@@ -61,7 +72,7 @@ pub(crate) static ROOT: Table = Table {
         key("log", Kind::Table(&LOG), Filled, "The access log."),
         key("admin", Kind::Table(&ADMIN), Said("no admin address"), "The admin address."),
     ],
-    later: &["test", "watch", "tracing", "discover"],
+    later: &["test", "tracing", "discover"],
     elsewhere: &[
         ("upstream", "backend"),
         ("upstreams", "backend"),

@@ -1,0 +1,79 @@
+//! Reloading: what may ask for it, and when a watched file has changed.
+//!
+//! One loop in the program reloads, and is the only writer of snapshots. The admin address asks it through a [`Request`]; a
+//! [`Watch`] tells it when the texts of the configuration differ from those it has taken. Nothing here applies a configuration.
+
+use std::path::{Path, PathBuf};
+
+use plimsoll_config::Source;
+use tokio::sync::oneshot;
+
+use crate::files;
+
+/// What came of a reload: a line for the operator, or why everything stays as it was.
+pub type Outcome = Result<String, String>;
+
+/// Somebody waits for a reload.
+#[derive(Debug)]
+pub struct Request {
+    /// Where to answer. Whoever asked may have gone away.
+    pub answer: oneshot::Sender<Outcome>,
+}
+
+/// The texts of a configuration, looked at now and then.
+///
+/// Contents are compared, not times or events: it works for any file system, for editors that replace the file, and for mounted
+/// volumes that swap a symbolic link.
+#[derive(Debug)]
+pub struct Watch {
+    path: PathBuf,
+    /// What was last taken, or tried. Unreadable is a state too: it is tried once.
+    taken: Option<Vec<Source>>,
+    /// What the last look saw; a file that is being written looks different each time.
+    seen: Option<Vec<Source>>,
+}
+
+impl Watch {
+    /// Watches the configuration at `path`, whose present texts count as taken.
+    #[must_use]
+    pub fn new(path: &Path) -> Watch {
+        let now = files::read_all(path).ok();
+        Watch { path: path.to_owned(), taken: now.clone(), seen: now }
+    }
+
+    /// Looks. True when the texts have changed and are the same as at the last look; they then count as taken.
+    pub fn look(&mut self) -> bool {
+        let now = files::read_all(&self.path).ok();
+        let settled = now == self.seen;
+        let changed = now != self.taken;
+        self.seen.clone_from(&now);
+        if settled && changed {
+            self.taken = now;
+        }
+        settled && changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_counts_once_it_has_settled() {
+        let folder = std::env::temp_dir().join(format!("plimsoll-watch-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("a.toml");
+        std::fs::write(&path, "workers = 1\n").unwrap();
+        let mut watch = Watch::new(&path);
+        assert!(!watch.look());
+        std::fs::write(&path, "workers = 2\n").unwrap();
+        assert!(!watch.look(), "it may still be being written");
+        assert!(watch.look());
+        assert!(!watch.look(), "it is taken");
+        std::fs::remove_file(&path).unwrap();
+        assert!(!watch.look());
+        assert!(watch.look(), "a file that is gone is a change, which a reload reports");
+        assert!(!watch.look());
+        std::fs::remove_dir(&folder).unwrap();
+    }
+}
