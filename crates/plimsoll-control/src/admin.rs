@@ -1,48 +1,46 @@
 //! The admin address: is the process alive, is it ready, what is it doing.
 //!
-//! `GET /healthz`, `/ready` and `/status`, `POST /reload`, on a thread of its own, so that a question never waits for traffic
+//! `GET /healthz`, `/ready`, `/status` and `/metrics`, `POST /reload` and `/upgrade`, on a thread of its own, so that a question never waits for traffic
 //! nor traffic for a question. Reads what `run` has published; asks it to reload; changes nothing itself. Answers loopback names and IP addresses only, so that
 //! a web page whose name was made to point here (DNS rebinding) cannot read it through somebody's browser.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
-use plimsoll_config::model::Address;
-use plimsoll_traffic::{Backend, Server};
-use serde_json::{Value, json};
+use plimsoll_proxy::Snapshot;
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::reload;
+use crate::exposition::CONTENT_TYPE;
+use crate::metrics::{self, Reloads};
+use crate::reload::{Request as Asked, Wish};
+use crate::status;
+
+/// How long answers under way may take when the server stops.
+const LAST_ANSWER: Duration = Duration::from_millis(500);
 
 /// What the admin address can see of a running process.
-#[derive(Debug)]
 pub struct Published {
     /// When the process started.
     pub started: Instant,
-    /// Swapped whole by the loop that reloads.
-    shown: Mutex<Shown>,
-    /// Asks that loop to reload; `None` where there is nothing to reload.
-    reloads: Option<mpsc::Sender<reload::Request>>,
+    /// The configuration in force, with everything that is counted about it; swapped by the loop that reloads.
+    snapshot: Mutex<Arc<Snapshot>>,
+    pub(crate) reloads: Reloads,
+    /// Asks that loop.
+    ask: Option<mpsc::Sender<Asked>>,
     phase: AtomicU8,
-}
-
-/// The part that a reload changes.
-#[derive(Debug, Clone, Default)]
-pub struct Shown {
-    /// Where clients are accepted, with the ports that the kernel chose.
-    pub listeners: Vec<SocketAddr>,
-    /// The backends of the configuration in force.
-    pub backends: Vec<Arc<Backend>>,
 }
 
 /// What the process as a whole does.
@@ -59,23 +57,29 @@ pub enum Phase {
 
 impl Published {
     /// In `Phase::Starting`, from now.
-    pub fn new(shown: Shown, reloads: Option<mpsc::Sender<reload::Request>>) -> Published {
+    pub fn new(snapshot: Arc<Snapshot>, ask: Option<mpsc::Sender<Asked>>) -> Published {
         Published {
             started: Instant::now(),
-            shown: Mutex::new(shown),
-            reloads,
+            snapshot: Mutex::new(snapshot),
+            reloads: Reloads::new(),
+            ask,
             phase: AtomicU8::new(Phase::Starting as u8),
         }
     }
 
     /// What is in force.
-    pub fn shown(&self) -> Shown {
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Says what is in force from now on.
-    pub fn show(&self, shown: Shown) {
-        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;
+    pub fn show(&self, snapshot: Arc<Snapshot>) {
+        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+    }
+
+    /// Counts a reload. For the loop that reloads.
+    pub fn reloaded(&self, is_good: bool) {
+        self.reloads.count(is_good);
     }
 
     /// What the process does now.
@@ -95,7 +99,7 @@ impl Published {
 }
 
 impl Phase {
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Phase::Starting => "starting",
             Phase::Serving => "serving",
@@ -142,11 +146,17 @@ pub fn start(address: SocketAddr, published: Arc<Published>) -> io::Result<Admin
         tokio::net::TcpListener::from_std(listener)?
     };
     let (stop, stopped) = oneshot::channel();
+    let (end, ended) = oneshot::channel::<()>();
+    let graceful = async move {
+        let _ = stopped.await; // a sender that is gone is a stop as well
+        drop(end);
+    };
     let serve = async move {
+        let answering = axum::serve(listener, router(published)).with_graceful_shutdown(graceful);
         tokio::select! {
-            _ = axum::serve(listener, router(published)).into_future() => {}
-            // Answers are made in one step, so what is cut here has hardly begun.
-            _ = stopped => {}
+            _ = answering.into_future() => {}
+            // The answer that told of the stop gets out; nothing waits longer for slow readers.
+            () = async { let _ = ended.await; tokio::time::sleep(LAST_ANSWER).await } => {}
         }
     };
     let thread =
@@ -159,8 +169,15 @@ fn router(published: Arc<Published>) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .route("/ready", get(ready))
         .route("/status", get(status))
+        .route("/metrics", get(metrics_page))
         .route("/reload", post(reload_now))
-        .fallback(async || (StatusCode::NOT_FOUND, "there are /healthz, /ready, /status and POST /reload\n"))
+        .route("/upgrade", post(upgrade_now))
+        .fallback(async || {
+            (
+                StatusCode::NOT_FOUND,
+                "there are /healthz, /ready, /status, /metrics, POST /reload and POST /upgrade\n",
+            )
+        })
         .layer(middleware::from_fn(only_local_names))
         .with_state(published)
 }
@@ -171,59 +188,67 @@ async fn ready(State(published): State<Arc<Published>>) -> Response {
     (status, format!("{}\n", phase.as_str())).into_response()
 }
 
-/// 200 with what was done, 422 with why everything stays as it was.
 async fn reload_now(State(published): State<Arc<Published>>, headers: HeaderMap) -> Response {
+    wish(&published, &headers, Wish::Reload).await
+}
+
+async fn upgrade_now(State(published): State<Arc<Published>>, headers: HeaderMap, uri: Uri) -> Response {
+    match uri.query().map(path_of) {
+        None => wish(&published, &headers, Wish::Upgrade(None)).await,
+        Some(Some(path)) => wish(&published, &headers, Wish::Upgrade(Some(path))).await,
+        Some(None) => (StatusCode::BAD_REQUEST, "the query is path=/ABSOLUTE/PATH\n").into_response(),
+    }
+}
+
+/// `path=` and an absolute path, percent-encoded.
+fn path_of(query: &str) -> Option<PathBuf> {
+    let mut rest = query.strip_prefix("path=")?.as_bytes();
+    let mut path = Vec::new();
+    while let Some((&first, after)) = rest.split_first() {
+        let byte = match first {
+            b'%' => {
+                let digits = std::str::from_utf8(after.get(..2)?).ok()?;
+                rest = &after[2..];
+                u8::from_str_radix(digits, 16).ok()?
+            }
+            _ => {
+                rest = after;
+                first
+            }
+        };
+        path.push(byte);
+    }
+    let path = PathBuf::from(std::ffi::OsString::from_vec(path));
+    path.is_absolute().then_some(path)
+}
+
+/// 200 with what was done, 422 with why everything stays as it was.
+async fn wish(published: &Published, headers: &HeaderMap, wish: Wish) -> Response {
     // Only browsers send Origin: no page may make somebody's browser reload.
     if headers.contains_key(header::ORIGIN) {
         return (StatusCode::FORBIDDEN, "not for browsers\n").into_response();
     }
-    let Some(reloads) = &published.reloads else {
-        return (StatusCode::CONFLICT, "started without a file: there is nothing to reload\n")
-            .into_response();
-    };
+    let stopping = || (StatusCode::SERVICE_UNAVAILABLE, "the process is stopping\n").into_response();
+    let Some(ask) = &published.ask else { return stopping() };
     let (answer, outcome) = oneshot::channel();
-    if reloads.send(reload::Request { answer }).await.is_err() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "the process is stopping\n").into_response();
+    if ask.send(Asked { wish, answer }).await.is_err() {
+        return stopping();
     }
     match outcome.await {
         Ok(Ok(done)) => (StatusCode::OK, format!("{done}\n")).into_response(),
         Ok(Err(problems)) => (StatusCode::UNPROCESSABLE_ENTITY, problems).into_response(),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the process is stopping\n").into_response(),
+        Err(_) => stopping(),
     }
 }
 
 async fn status(State(published): State<Arc<Published>>) -> Json<Value> {
-    let backend = |backend: &Arc<Backend>| {
-        let servers: Vec<Value> = backend.servers.iter().map(server_json).collect();
-        json!({ "name": backend.name, "servers": servers })
-    };
-    let shown = published.shown();
-    Json(json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "pid": std::process::id(),
-        "uptime_seconds": published.started.elapsed().as_secs(),
-        "phase": published.phase().as_str(),
-        "listeners": shown.listeners,
-        "backends": shown.backends.iter().map(backend).collect::<Vec<Value>>(),
-    }))
+    Json(status::document(&published))
 }
 
-fn server_json(server: &Server) -> Value {
-    let address = match &server.address {
-        Address::Socket(address) => address.to_string(),
-        Address::Name(host, port) => format!("{host}:{port}"),
-        Address::Unix(path) => format!("unix:{}", path.display()),
-    };
-    json!({
-        "name": server.name,
-        "address": address,
-        "weight": server.weight,
-        "backup": server.backup,
-        "max_requests": server.max_requests,
-        "in_flight": server.live.in_flight(),
-        "assigned": server.live.assigned(),
-        "refused": server.live.refusals(),
-    })
+async fn metrics_page(State(published): State<Arc<Published>>) -> Response {
+    let is_ready = published.phase() == Phase::Serving;
+    let page = metrics::page(&published.snapshot(), &published.reloads, is_ready);
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], page).into_response()
 }
 
 async fn only_local_names(request: Request, next: Next) -> Response {
@@ -248,16 +273,15 @@ fn is_local(headers: &HeaderMap) -> bool {
 mod tests {
     use std::io::{Read, Write};
     use std::net::TcpStream;
-    use std::time::Duration;
+
+    use serde_json::json;
 
     use super::*;
 
     fn published() -> Arc<Published> {
         let servers = ["127.0.0.1:3000".to_owned(), "unix:/run/a.sock".to_owned()];
         let config = plimsoll_config::from_flags(&[":8080".to_owned()], &servers).unwrap().config;
-        let backends = config.backends.iter().map(|backend| Arc::new(Backend::new(backend, None))).collect();
-        let shown = Shown { listeners: vec!["[::]:8080".parse().unwrap()], backends };
-        Arc::new(Published::new(shown, None))
+        Arc::new(Published::new(Arc::new(Snapshot::new(config, None)), None))
     }
 
     fn admin(published: &Arc<Published>) -> Admin {
@@ -286,13 +310,12 @@ mod tests {
     }
 
     #[test]
-    fn status_shows_listeners_and_every_server() {
+    fn status_shows_the_phase_and_every_server() {
         let published = published();
         let (code, body) = get(&admin(&published), "/status", "127.0.0.1:9900");
         assert_eq!(code, 200);
         let shown: Value = serde_json::from_str(&body).unwrap();
         assert_eq!(shown["phase"], "starting");
-        assert_eq!(shown["listeners"], json!(["[::]:8080"]));
         let servers = shown["backends"][0]["servers"].as_array().unwrap();
         let addresses: Vec<&str> = servers.iter().map(|server| server["address"].as_str().unwrap()).collect();
         assert_eq!(addresses, ["127.0.0.1:3000", "unix:/run/a.sock"]);
@@ -314,9 +337,27 @@ mod tests {
 
     #[test]
     fn other_paths_say_what_there_is() {
-        let (code, body) = get(&admin(&published()), "/metrics", "localhost");
+        let (code, body) = get(&admin(&published()), "/nothing", "localhost");
         assert_eq!(code, 404);
         assert!(body.contains("/status"), "{body}");
+    }
+
+    #[test]
+    fn metrics_show_every_server_before_its_first_request_and_how_reloads_ended() {
+        let published = published();
+        published.reloaded(false);
+        let (code, page) = get(&admin(&published), "/metrics", "localhost");
+        assert_eq!(code, 200);
+        let server = "backend=\"listen :8080\",server=\"127.0.0.1:3000\"";
+        for line in [
+            format!("plimsoll_server_requests_total{{{server},code=\"2xx\"}} 0"),
+            format!("plimsoll_server_first_byte_seconds_count{{{server}}} 0"),
+            "plimsoll_config_reloads_total{result=\"failure\"} 1".to_owned(),
+            "plimsoll_config_last_reload_successful 0".to_owned(),
+            "plimsoll_ready 0".to_owned(),
+        ] {
+            assert!(page.lines().any(|l| l == line), "{line} is not in\n{page}");
+        }
     }
 
     #[test]

@@ -4,6 +4,11 @@
 //! process. Never touches a live connection or request.
 
 pub mod admin;
+mod exposition;
 pub mod files;
+pub mod handover;
+mod metrics;
+mod process;
 pub mod reload;
 pub mod resolve;
+mod status;

@@ -1,6 +1,6 @@
-//! Reloading: what may ask for it, and when a watched file has changed.
+//! Reloading and upgrading: what may ask for it, and when a watched file has changed.
 //!
-//! One loop in the program reloads, and is the only writer of snapshots. The admin address asks it through a [`Request`]; a
+//! One loop in the program does both, and is the only writer of snapshots. The admin address asks it through a [`Request`]; a
 //! [`Watch`] tells it when the texts of the configuration differ from those it has taken. Nothing here applies a configuration.
 
 use std::path::{Path, PathBuf};
@@ -13,9 +13,20 @@ use crate::files;
 /// What came of a reload: a line for the operator, or why everything stays as it was.
 pub type Outcome = Result<String, String>;
 
-/// Somebody waits for a reload.
+/// What the loop is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    /// Take the configuration again.
+    Reload,
+    /// Hand over to a new process, running this program or the same one.
+    Upgrade(Option<PathBuf>),
+}
+
+/// Somebody waits for an outcome.
 #[derive(Debug)]
 pub struct Request {
+    /// What for.
+    pub wish: Wish,
     /// Where to answer. Whoever asked may have gone away.
     pub answer: oneshot::Sender<Outcome>,
 }

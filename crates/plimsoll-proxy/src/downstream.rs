@@ -118,7 +118,7 @@ impl Downstream {
             match poll_fn(|cx| self.poll_more(cx, worker, max)).await? {
                 0 if was_empty => return Ok(None),
                 0 => return Err(Error::new(Who::Client, Phase::Request, What::Closed)),
-                _ if was_empty && (!first || worker.draining.get()) => self.timer.arm(timeouts.header),
+                _ if was_empty && (!first || worker.is_draining()) => self.timer.arm(timeouts.header),
                 _ => {}
             }
         }
@@ -140,7 +140,7 @@ impl Downstream {
         if empty && self.requests > 0 && !worker.view().has_listener(self.listener) {
             return Poll::Ready(Ok(0));
         }
-        if worker.draining.get() && empty {
+        if worker.is_draining() && empty {
             if self.requests > 0 {
                 return Poll::Ready(Ok(0));
             }

@@ -162,7 +162,7 @@ impl Exchange<'_> {
     pub(crate) fn is_last(&self) -> bool {
         let limits = &self.view.shared.config.limits;
         let age = self.worker.deadlines.now().0.saturating_sub(self.down.born.0);
-        self.worker.draining.get()
+        self.worker.is_ending()
             || !self.view.has_listener(self.down.listener)
             || self.down.requests >= limits.requests_per_connection
             || u128::from(age) >= limits.connection_age.as_millis()

@@ -38,6 +38,7 @@ mod worker;
 
 pub use histogram::{BOUNDS, Durations};
 pub use notice::notice;
+pub use plimsoll_traffic::Millis;
 pub use proxy::{Proxy, StartError};
 pub use snapshot::Snapshot;
 pub use stats::{CODES, Stats};

@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use plimsoll_config::model::Listener;
 use plimsoll_traffic::{ClientSlot, Gate, GateSlot, PerClient};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
@@ -40,7 +40,7 @@ pub(crate) struct Bound {
     pub(crate) configured: SocketAddr,
     /// The address as bound.
     pub(crate) local: SocketAddr,
-    /// One for each worker.
+    /// At least one for each worker; the one at `n` belongs to worker `n` modulo their number.
     pub(crate) sockets: Vec<std::net::TcpListener>,
     pub(crate) limits: Arc<DoorLimits>,
 }
@@ -121,26 +121,50 @@ pub(crate) struct Places {
     pub(crate) entrance: Arc<Series<Entrance>>,
 }
 
-/// Binds `address` once for each of `workers`.
+/// True if an inherited socket listens where `address` says.
+pub(crate) fn is_for(socket: &std::net::TcpListener, address: SocketAddr) -> bool {
+    let everywhere = |ip: IpAddr| ip.is_unspecified();
+    socket.local_addr().is_ok_and(|local| {
+        let same_ip = local.ip() == address.ip() || (everywhere(local.ip()) && everywhere(address.ip()));
+        same_ip && local.port() == address.port()
+    })
+}
+
+/// Binds `address` once for each of `workers`, as far as `inherited` sockets do not do already; at least as many as workers.
 ///
 /// # Errors
 /// The address is in use (by anybody: sharing it with another program unnoticed is no good), not ours, or not allowed.
 pub(crate) fn bind(
     address: SocketAddr,
+    mut inherited: Vec<std::net::TcpListener>,
     workers: usize,
 ) -> io::Result<(SocketAddr, Vec<std::net::TcpListener>)> {
+    if let Some(first) = inherited.first() {
+        let bound = first.local_addr()?;
+        for socket in &inherited {
+            socket.set_nonblocking(true)?;
+            SockRef::from(socket).set_tcp_nodelay(true)?;
+        }
+        for number in inherited.len()..workers {
+            // A socket that was bound without SO_REUSEPORT is shared by its workers.
+            let more = listen(bound).or_else(|_| inherited[number % inherited.len()].try_clone());
+            inherited.push(more?);
+        }
+        return Ok((bound, inherited));
+    }
     // Without SO_REUSEPORT, so that a second balancer on the same port is an error and not a silent half of the traffic.
     let probe = socket(address, false)?;
     let bound = probe.local_addr()?.as_socket().unwrap_or(address);
     probe.listen(1)?;
     drop(probe);
-    let sockets = (0..workers).map(|_| {
-        let socket = socket(bound, true)?;
-        socket.set_tcp_nodelay(true)?; // accepted connections inherit it
-        socket.listen(BACKLOG)?;
-        Ok(std::net::TcpListener::from(socket))
-    });
-    Ok((bound, sockets.collect::<io::Result<_>>()?))
+    Ok((bound, (0..workers).map(|_| listen(bound)).collect::<io::Result<_>>()?))
+}
+
+fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = socket(address, true)?;
+    socket.set_tcp_nodelay(true)?; // accepted connections inherit it
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {

@@ -4,14 +4,14 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use plimsoll_config::model::{LogFormat, LogOutput};
-use plimsoll_traffic::Gate;
+use plimsoll_traffic::{Gate, Millis};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
 
@@ -41,6 +41,8 @@ pub struct Proxy {
     orders: watch::Sender<Order>,
     workers: Vec<JoinHandle<io::Result<bool>>>,
     worker_count: usize,
+    /// Where the time of this proxy begins.
+    epoch: Instant,
     log: Option<(LogWriter, LogQueue)>,
 }
 
@@ -84,11 +86,12 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {}
 
 impl Proxy {
-    /// Binds every listener of the snapshot and starts serving, with one worker per usable core unless configured.
+    /// Binds every listener of the snapshot and starts serving, with one worker per usable core unless configured. Listening sockets
+    /// that were `inherited` are used as they are, for the listeners whose address they have; the others among them are closed.
     ///
     /// # Errors
     /// Anything that makes the configuration unservable on this machine; then nothing is left running.
-    pub fn start(snapshot: &Arc<Snapshot>) -> Result<Proxy, StartError> {
+    pub fn start(snapshot: &Arc<Snapshot>, inherited: Vec<TcpListener>) -> Result<Proxy, StartError> {
         let worker_count = snapshot.stats.workers();
         let everywhere = Arc::new(Gate::new(budget(snapshot, worker_count)?));
         let (publications, _) = watch::channel(Arc::new(Publication {
@@ -105,14 +108,14 @@ impl Proxy {
             orders: watch::channel(Order::Serve).0,
             workers: Vec::new(),
             worker_count,
+            epoch: Instant::now(),
             log: None,
         };
         proxy.log = open_log(snapshot)?;
-        proxy.bound = proxy.bind(snapshot)?;
+        proxy.bound = proxy.bind(snapshot, inherited)?;
         proxy.announce();
-        let epoch = Instant::now();
         for number in 0..worker_count {
-            if let Err(e) = proxy.start_worker(number, epoch) {
+            if let Err(e) = proxy.start_worker(number) {
                 proxy.cut();
                 return Err(StartError::Worker(e));
             }
@@ -120,12 +123,13 @@ impl Proxy {
         Ok(proxy)
     }
 
-    fn start_worker(&mut self, number: usize, epoch: Instant) -> io::Result<()> {
+    fn start_worker(&mut self, number: usize) -> io::Result<()> {
         let start = Start {
             number,
+            workers: self.worker_count,
             publications: self.publications.subscribe(),
             orders: self.orders.subscribe(),
-            epoch,
+            epoch: self.epoch,
             seed: seed(number),
         };
         let thread = std::thread::Builder::new().name(format!("worker-{number}"));
@@ -140,7 +144,7 @@ impl Proxy {
     /// It cannot be served on this machine; then everything is as it was.
     pub fn publish(&mut self, snapshot: &Arc<Snapshot>) -> Result<(), StartError> {
         let connections = budget(snapshot, self.worker_count)?;
-        let bound = self.bind(snapshot)?;
+        let bound = self.bind(snapshot, Vec::new())?;
         if snapshot.config.log != self.snapshot.config.log {
             self.log = open_log(snapshot)?;
         }
@@ -151,8 +155,12 @@ impl Proxy {
         Ok(())
     }
 
-    /// The listeners of `snapshot`: those there are, and new ones.
-    fn bind(&mut self, snapshot: &Snapshot) -> Result<Vec<Arc<Bound>>, StartError> {
+    /// The listeners of `snapshot`: those there are, those whose sockets were `inherited`, and new ones.
+    fn bind(
+        &mut self,
+        snapshot: &Snapshot,
+        mut inherited: Vec<TcpListener>,
+    ) -> Result<Vec<Arc<Bound>>, StartError> {
         let mut there = self.bound.clone();
         let mut bound = Vec::new();
         for listener in &snapshot.config.listeners {
@@ -160,8 +168,9 @@ impl Proxy {
                 bound.push(there.remove(at));
                 continue;
             }
-            let (local, sockets) = listener::bind(listener.bind, self.worker_count)
-                .map_err(|e| StartError::Bind(listener.bind, e))?;
+            let failed = |e| StartError::Bind(listener.bind, e);
+            let ours = inherited.extract_if(.., |socket| listener::is_for(socket, listener.bind)).collect();
+            let (local, sockets) = listener::bind(listener.bind, ours, self.worker_count).map_err(failed)?;
             let limits =
                 Arc::new(DoorLimits::new(&self.everywhere, snapshot.stats.listener(&local.to_string())));
             bound.push(Arc::new(Bound {
@@ -194,6 +203,12 @@ impl Proxy {
         self.bound.iter().map(|bound| bound.local).collect()
     }
 
+    /// The time, as servers' states have it.
+    #[must_use]
+    pub fn now(&self) -> Millis {
+        Millis(self.epoch.elapsed().as_millis() as u64)
+    }
+
     /// Worker threads.
     #[must_use]
     pub fn workers(&self) -> usize {
@@ -208,11 +223,26 @@ impl Proxy {
 
     /// Stops accepting, closes idle connections, and lets each request finish with `Connection: close`.
     pub fn drain(&mut self) {
-        self.orders.send_replace(Order::Drain);
+        self.end(Order::Drain);
+    }
+
+    /// Stops accepting, because another process has the listeners now, and lets every connection ask once more before it closes.
+    pub fn retire(&mut self) {
+        self.end(Order::Retire);
+    }
+
+    fn end(&mut self, how: Order) {
+        self.orders.send_replace(how);
         // The workers have sockets of their own; ours must not keep the addresses open.
         self.bound.clear();
         let snapshot = Arc::clone(&self.snapshot);
         self.publications.send_replace(Arc::new(Publication { snapshot, bound: Vec::new(), log: None }));
+    }
+
+    /// The listening sockets, by the configured address: what an upgrade hands over.
+    #[must_use]
+    pub fn sockets(&self) -> Vec<(SocketAddr, &[TcpListener])> {
+        self.bound.iter().map(|bound| (bound.configured, &*bound.sockets)).collect()
     }
 
     /// Ends every connection at once.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use plimsoll_config::model::{Action, Config, RouteTimeouts, Timeouts};
 use plimsoll_http::Limits;
-use plimsoll_traffic::{Backend, Balancer, Dice, Router, Server};
+use plimsoll_traffic::{Backend, Balancer, Dice, Millis, Router, Server};
 
 use crate::pool::Pool;
 use crate::stats::Stats;
@@ -70,6 +70,21 @@ impl Snapshot {
         let names = routes.iter().map(|route| &*route.name);
         let stats = Stats::new(&config, names, &backends, previous.map(|p| &p.stats));
         Snapshot { backends, routes, router, fallbacks, head_limits, stats, config }
+    }
+
+    /// Servers that have just refused a connection, as (backend, server): what another process should know from the start.
+    #[must_use]
+    pub fn refused(&self, now: Millis) -> Vec<(&str, &str)> {
+        let servers = self.backends.iter().flat_map(|b| b.servers.iter().map(move |s| (b, s)));
+        servers.filter(|(_, s)| s.live.is_refused(now)).map(|(b, s)| (&*b.name, &*s.name)).collect()
+    }
+
+    /// Takes what another process knew, as of `now`.
+    pub fn note_refused(&self, backend: &str, server: &str, now: Millis) {
+        let backend = self.backends.iter().find(|b| *b.name == *backend);
+        if let Some(server) = backend.and_then(|b| b.servers.iter().find(|s| *s.name == *server)) {
+            server.live.refused(now);
+        }
     }
 
     fn backend(&self, name: &str) -> Option<(&plimsoll_config::model::Backend, &Arc<Backend>)> {

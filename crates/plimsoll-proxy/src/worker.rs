@@ -33,6 +33,9 @@ const SWEEP_TICKS: u32 = 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
     Serve,
+    /// Accept nothing new and end after the last connection, but let idle ones ask once more: another process has the listeners.
+    Retire,
+    /// The same, and close idle connections.
     Drain,
     Cut,
 }
@@ -47,8 +50,9 @@ pub(crate) struct Publication {
 
 /// What a worker starts with.
 pub(crate) struct Start {
-    /// Which of a listener's sockets is its own.
+    /// Which worker it is, of how many.
     pub(crate) number: usize,
+    pub(crate) workers: usize,
     pub(crate) publications: watch::Receiver<Arc<Publication>>,
     pub(crate) orders: watch::Receiver<Order>,
     pub(crate) epoch: Instant,
@@ -65,7 +69,8 @@ pub(crate) struct Worker {
     pub(crate) buffers: Buffers,
     pub(crate) wall: WallClock,
     log: RefCell<Option<Rc<AccessLog>>>,
-    pub(crate) draining: Cell<bool>,
+    /// `Serve` until the worker is to end.
+    ending: Cell<Order>,
     #[expect(clippy::vec_box, reason = "a head moves from task to task; its fields stay where they are")]
     heads: RefCell<Vec<Box<Head>>>,
     texts: RefCell<Vec<Vec<u8>>>,
@@ -127,14 +132,24 @@ impl Worker {
         }
     }
 
-    fn drain(&self, doors: &mut Vec<Rc<Door>>) {
-        self.draining.set(true);
+    /// Every answer is the last on its connection.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.get() != Order::Serve
+    }
+
+    /// Idle connections are to be closed.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.ending.get() == Order::Drain
+    }
+
+    fn end(&self, how: Order, doors: &mut Vec<Rc<Door>>) {
+        self.ending.set(how);
         doors.drain(..).for_each(|door| door.close());
         self.deadlines.wake_all();
     }
 
     /// Serves `publication` from now on. What goes on in it goes on here: doors stay open, balancers and pools are kept.
-    fn adopt(self: &Rc<Self>, publication: &Publication, number: usize, doors: &mut Vec<Rc<Door>>) {
+    fn adopt(self: &Rc<Self>, publication: &Publication, place: (usize, usize), doors: &mut Vec<Rc<Door>>) {
         let listeners = publication.bound.iter().enumerate().map(|(place, bound)| (bound.number, place));
         let snapshot = Arc::clone(&publication.snapshot);
         let view = View::new(snapshot, listeners, Some(&self.view()), &mut self.dice.borrow_mut());
@@ -150,25 +165,24 @@ impl Worker {
         });
         for bound in &publication.bound {
             if !doors.iter().any(|door| door.number == bound.number) {
-                self.open(bound, number, doors);
+                self.open(bound, place, doors);
             }
         }
         self.deadlines.wake_all();
     }
 
-    fn open(self: &Rc<Self>, bound: &Bound, number: usize, doors: &mut Vec<Rc<Door>>) {
-        match bound.sockets[number].try_clone() {
-            Ok(socket) => {
-                let door = Door::new(bound.number);
-                doors.push(Rc::clone(&door));
-                tokio::task::spawn_local(listener::accept(
-                    Rc::clone(self),
-                    door,
-                    socket,
-                    Arc::clone(&bound.limits),
-                ));
+    /// Opens this worker's sockets of a listener: one, or several if they were inherited from a process with more workers.
+    fn open(self: &Rc<Self>, bound: &Bound, (number, workers): (usize, usize), doors: &mut Vec<Rc<Door>>) {
+        for socket in bound.sockets.iter().skip(number).step_by(workers) {
+            match socket.try_clone() {
+                Ok(socket) => {
+                    let door = Door::new(bound.number);
+                    doors.push(Rc::clone(&door));
+                    let limits = Arc::clone(&bound.limits);
+                    tokio::task::spawn_local(listener::accept(Rc::clone(self), door, socket, limits));
+                }
+                Err(e) => leave(format!("a worker cannot accept on {}: {e}", bound.local)),
             }
-            Err(e) => leave(format!("a worker cannot accept on {}: {e}", bound.local)),
         }
     }
 
@@ -226,7 +240,7 @@ pub(crate) fn run(start: Start) -> io::Result<bool> {
         buffers: Buffers::default(),
         wall: WallClock::default(),
         log: RefCell::new(None),
-        draining: Cell::new(false),
+        ending: Cell::new(Order::Serve),
         heads: RefCell::default(),
         texts: RefCell::default(),
         busy: Cell::new(0),
@@ -242,7 +256,7 @@ pub(crate) fn run(start: Start) -> io::Result<bool> {
 
 /// Serves until there is nothing left to do, or the order to cut.
 async fn serve(worker: &Rc<Worker>, start: Start) {
-    let Start { number, mut publications, mut orders, .. } = start;
+    let Start { number, workers, mut publications, mut orders, .. } = start;
     let mut doors = Vec::new();
     worker.deadlines.tick();
     publications.mark_changed();
@@ -252,20 +266,20 @@ async fn serve(worker: &Rc<Worker>, start: Start) {
         match order {
             Order::Serve if publications.has_changed().unwrap_or(false) => {
                 let publication = Arc::clone(&publications.borrow_and_update());
-                worker.adopt(&publication, number, &mut doors);
+                worker.adopt(&publication, (number, workers), &mut doors);
             }
             Order::Serve => {}
-            Order::Drain => worker.drain(&mut doors),
+            Order::Retire | Order::Drain => worker.end(order, &mut doors),
             Order::Cut => return,
         }
         // Before every wait: the last task may have ended, and said so, before the order was seen.
-        if worker.draining.get() && worker.busy.get() == 0 {
+        if worker.is_ending() && worker.busy.get() == 0 {
             return;
         }
         // The losers of the select are only waits; nothing is lost with them.
         tokio::select! {
             changed = orders.changed() => if changed.is_err() { return },
-            changed = publications.changed(), if !worker.draining.get() => {
+            changed = publications.changed(), if !worker.is_ending() => {
                 if changed.is_err() {
                     return;
                 }

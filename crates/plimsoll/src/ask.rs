@@ -9,9 +9,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::configuration;
+use crate::exit::Exit;
+use crate::terminal;
 
-/// A reload may have to ask a name server.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A reload may have to ask a name server, and an upgrade waits a minute.
+const PATIENCE: Duration = Duration::from_secs(90);
 const LARGEST: u64 = 64 << 20;
 
 /// What the admin address answered.
@@ -55,6 +57,21 @@ pub(crate) fn address(given: Option<SocketAddr>, file: Option<&Path>) -> Result<
             path.display()
         )
     })
+}
+
+/// Asks for something to be done, and tells what came of it; how the verb ends.
+pub(crate) fn tell(verb: &str, admin: Option<SocketAddr>, file: Option<&Path>, target: &str) -> Exit {
+    match address(admin, file).and_then(|address| ask(address, "POST", target)) {
+        Ok(answer) if answer.status == 200 => terminal::print(&answer.body),
+        Ok(answer) => {
+            terminal::err(&answer.body);
+            Exit::Configuration
+        }
+        Err(reason) => {
+            terminal::err(&format!("plimsoll {verb}: {reason}\n"));
+            Exit::Start
+        }
+    }
 }
 
 #[cfg(test)]

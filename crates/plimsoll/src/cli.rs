@@ -36,6 +36,12 @@ pub(crate) enum Verb {
     /// Make the running process take its configuration again, without losing anything
     #[command(after_help = RELOAD_EXAMPLES)]
     Reload(Reload),
+    /// Show what the running process does: its listeners, routes, backends and servers
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status(Status),
+    /// Hand over to a new process of a new binary, without losing anything
+    #[command(after_help = UPGRADE_EXAMPLES)]
+    Upgrade(Upgrade),
     /// Check a configuration and report every problem at once
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Check),
@@ -121,6 +127,36 @@ pub(crate) struct Reload {
     pub(crate) admin: Option<std::net::SocketAddr>,
 }
 
+/// `plimsoll status`.
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// The configuration that names the admin address [default: ./plimsoll.toml, then /etc/plimsoll/plimsoll.toml]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The admin address of the running process, in place of the one in the configuration
+    #[arg(long, value_name = "ADDR", conflicts_with = "config")]
+    pub(crate) admin: Option<std::net::SocketAddr>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Look again every two seconds, and show what has happened in between
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+/// `plimsoll upgrade`.
+#[derive(Debug, Args)]
+pub(crate) struct Upgrade {
+    /// The new program [default: the one that the running process was started from, as it is now]
+    pub(crate) path: Option<PathBuf>,
+    /// The configuration that names the admin address [default: ./plimsoll.toml, then /etc/plimsoll/plimsoll.toml]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The admin address of the running process, in place of the one in the configuration
+    #[arg(long, value_name = "ADDR", conflicts_with = "config")]
+    pub(crate) admin: Option<std::net::SocketAddr>,
+}
+
 /// `plimsoll check`.
 #[derive(Debug, Args)]
 pub(crate) struct Check {
@@ -174,7 +210,8 @@ Signals:
   TERM, INT  finish what is in flight, for at most 30 s (timeout.drain); again: end at once
   QUIT       finish what is in flight, however long it takes
   HUP        take the configuration again (as `plimsoll reload`, and by itself with watch = true)
-  USR1       reopen the access log";
+  USR1       reopen the access log
+  USR2       hand over to a new process of the binary (as `plimsoll upgrade`)";
 
 const DEMO_EXAMPLES: &str = "\
 Examples:
@@ -208,6 +245,26 @@ Examples:
   plimsoll reload --admin 127.0.0.1:9900
 
 With any problem everything stays as it was, the problem is told here and by the running process, and the exit status is 1.";
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  plimsoll status
+  plimsoll status --watch
+  plimsoll status --json --admin 127.0.0.1:9900 | jq '.backends[].servers[] | {name, in_flight, p99_ms}'
+
+Latencies are estimated from counts in fixed buckets.
+
+Exit status:
+  0  shown
+  3  no admin address is known, or nothing answers there";
+
+const UPGRADE_EXAMPLES: &str = "\
+Examples:
+  plimsoll upgrade                               after the binary was replaced
+  plimsoll upgrade /opt/plimsoll-2/plimsoll
+
+The new process takes over the listening sockets; the old one ends when its last connection does.
+If the new one does not come to serve, the old one goes on, and the exit status is 1.";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:

@@ -77,7 +77,7 @@ fn balancer(port: u16, origins: &[Handle]) -> Result<Running, Failed> {
         let text = configuration(tried, origins);
         let sources = [Source { path: "demo".to_owned(), text }];
         let loaded = plimsoll_config::load(&sources, &|_| None).expect("the demo's configuration is valid");
-        match serve::start(loaded.config, None) {
+        match serve::start(loaded.config, None, None) {
             Err(Failed::Start(StartError::Bind(_, e)))
                 if e.kind() == io::ErrorKind::AddrInUse && tried < port.saturating_add(PORTS) =>
             {

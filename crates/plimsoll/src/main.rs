@@ -13,7 +13,10 @@ mod pages;
 mod reload;
 mod run;
 mod serve;
+mod status;
+mod table;
 mod terminal;
+mod upgrade;
 
 use std::process::ExitCode;
 
@@ -42,6 +45,8 @@ fn act(verb: Verb) -> Exit {
         Verb::Run(args) => run::run(&args),
         Verb::Demo(args) => demo::run(&args),
         Verb::Reload(args) => reload::run(&args),
+        Verb::Status(args) => status::run(&args),
+        Verb::Upgrade(args) => upgrade::run(&args),
         Verb::Check(args) => configuration::check(&args),
         Verb::Config(args) => configuration::config(&args),
         Verb::Origin(args) => origin::command::run(args),

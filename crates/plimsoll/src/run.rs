@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use plimsoll_config::{Loaded, from_flags};
 use plimsoll_control::files::LoadError;
+use plimsoll_control::handover;
 
 use crate::cli;
 use crate::configuration;
@@ -28,7 +29,11 @@ pub(crate) fn run(args: &cli::Run) -> Exit {
             Ok(signals) => signals,
             Err(error) => return serve::cannot_start(&error),
         };
-        match serve::start(config, file) {
+        let given = match handover::take() {
+            Ok(given) => given,
+            Err(error) => return serve::cannot_start(&error),
+        };
+        match serve::start(config, file, given) {
             Ok(running) => {
                 running.announce();
                 running.until_stopped(signals).await

@@ -5,22 +5,24 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use plimsoll_config::model::Config;
-use plimsoll_control::admin::{self, Admin, Phase, Published, Shown};
-use plimsoll_control::reload::{Outcome, Request, Watch};
+use plimsoll_control::admin::{self, Admin, Phase, Published};
+use plimsoll_control::handover::Given;
+use plimsoll_control::reload::{Outcome, Request, Watch, Wish};
 use plimsoll_control::{files, resolve};
-use plimsoll_proxy::{Proxy, Snapshot, StartError, notice};
+use plimsoll_proxy::{Millis, Proxy, Snapshot, StartError, notice};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::configuration;
 use crate::exit::Exit;
 use crate::terminal;
+use crate::upgrade::{self, Upgrade};
 
 /// How often a stop looks whether the workers have ended.
 const LOOK: Duration = Duration::from_millis(10);
@@ -28,6 +30,8 @@ const LOOK: Duration = Duration::from_millis(10);
 const REPORT: Duration = Duration::from_millis(500);
 /// How often a watched configuration is looked at.
 const WATCH: Duration = Duration::from_secs(1);
+/// How long a new process tries for the admin address of the old one.
+const ADMIN_HANDOVER: Duration = Duration::from_secs(10);
 
 /// A proxy that serves.
 pub(crate) struct Running {
@@ -37,8 +41,14 @@ pub(crate) struct Running {
     admin: Option<Admin>,
     /// Where the configuration came from; `None` if it came from options.
     file: Option<PathBuf>,
-    reloads: mpsc::Receiver<Request>,
+    wishes: mpsc::Receiver<Request>,
     watch: Option<Watch>,
+    /// The program to run for an upgrade, unless another is named.
+    program: io::Result<PathBuf>,
+    /// A new process that does not serve yet.
+    upgrade: Option<Upgrade>,
+    /// Until when to try for an admin address that an old process still holds.
+    admin_until: Option<Instant>,
 }
 
 /// Why there is none.
@@ -70,20 +80,43 @@ impl Failed {
 }
 
 /// Starts everything that `config` asks for; `file` is what a reload takes it from.
-pub(crate) fn start(config: Config, file: Option<PathBuf>) -> Result<Running, Failed> {
+///
+/// With sockets from an old process it tells that one to end once everything serves.
+pub(crate) fn start(config: Config, file: Option<PathBuf>, given: Option<Given>) -> Result<Running, Failed> {
+    let program = upgrade::own_program();
     let snapshot = Arc::new(Snapshot::new(resolved(config)?, None));
-    let proxy = Proxy::start(&snapshot).map_err(Failed::Start)?;
-    let (ask, reloads) = mpsc::channel(4);
-    let published = Arc::new(Published::new(shown(&proxy), file.is_some().then_some(ask)));
+    let (sockets, old) = take(given, &snapshot);
+    let proxy = Proxy::start(&snapshot, sockets).map_err(Failed::Start)?;
+    let (ask, wishes) = mpsc::channel(4);
+    let published = Arc::new(Published::new(Arc::clone(&snapshot), Some(ask)));
     let watch = file.as_deref().filter(|_| snapshot.config.watch).map(Watch::new);
-    let mut running = Running { proxy, published, admin: None, file, reloads, watch };
-    if let Err(failed) = running.open_admin() {
-        running.proxy.cut();
-        running.proxy.join();
-        return Err(failed);
+    let (admin, upgrade, admin_until) = (None, None, None);
+    let mut running = Running { proxy, published, admin, file, wishes, watch, program, upgrade, admin_until };
+    match old {
+        // The old process holds the admin address until it knows that this one serves.
+        Some(old) => {
+            old.ready();
+            running.admin_until = Some(Instant::now() + ADMIN_HANDOVER);
+        }
+        None => {
+            if let Err(failed) = running.open_admin() {
+                running.proxy.cut();
+                running.proxy.join();
+                return Err(failed);
+            }
+        }
     }
     running.published.enter(Phase::Serving);
     Ok(running)
+}
+
+/// The sockets that an old process gives, after what it has learned was noted.
+fn take(given: Option<Given>, snapshot: &Snapshot) -> (Vec<TcpListener>, Option<Given>) {
+    let Some(mut given) = given else { return (Vec::new(), None) };
+    for (backend, server) in upgrade::refused(&given.learned) {
+        snapshot.note_refused(&backend, &server, Millis::default());
+    }
+    (std::mem::take(&mut given.sockets), Some(given))
 }
 
 fn resolved(mut config: Config) -> Result<Config, Failed> {
@@ -91,10 +124,6 @@ fn resolved(mut config: Config) -> Result<Config, Failed> {
         Ok(()) => Ok(config),
         Err(all) => Err(Failed::Unresolved(all.iter().map(ToString::to_string).collect())),
     }
-}
-
-fn shown(proxy: &Proxy) -> Shown {
-    Shown { listeners: proxy.listeners(), backends: proxy.snapshot().backends.clone() }
 }
 
 /// The signals that a running proxy acts on. Made before it is said to be ready: who reads that may send one at once.
@@ -121,7 +150,10 @@ impl Signals {
     }
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Stop {
+    /// Another process serves.
+    Retire,
     /// Within the drain time.
     Deadline,
     /// However long it takes.
@@ -146,11 +178,9 @@ impl Running {
     pub(crate) async fn until_stopped(mut self, mut signals: Signals) -> Exit {
         let stop = self.until_told_to_stop(&mut signals).await;
         self.published.enter(Phase::Draining);
-        self.proxy.drain();
-        let until = match stop {
-            Stop::Deadline => Some(Instant::now() + self.proxy.snapshot().config.timeouts.drain),
-            Stop::Patient => None,
-        };
+        let drain = self.proxy.snapshot().config.timeouts.drain;
+        let stop = self.begin_to_end(stop, &mut signals).await;
+        let until = (stop == Stop::Deadline).then(|| Instant::now() + drain);
         while !self.proxy.is_finished() {
             let late = until.is_some_and(|until| Instant::now() >= until);
             tokio::select! {
@@ -160,6 +190,77 @@ impl Running {
             }
         }
         if self.proxy.join() { Exit::Cut } else { Exit::Fine }
+    }
+
+    /// Tells the workers to end. After a handover that takes as long as the last connection lives, unless a signal asks for more haste.
+    async fn begin_to_end(&mut self, stop: Stop, signals: &mut Signals) -> Stop {
+        if stop != Stop::Retire {
+            self.proxy.drain();
+            return stop;
+        }
+        self.admin = None; // the new process waits for the address
+        self.proxy.retire();
+        while !self.proxy.is_finished() {
+            tokio::select! {
+                _ = signals.terminate.recv() => { self.proxy.drain(); return Stop::Deadline }
+                _ = signals.interrupt.recv() => { self.proxy.drain(); return Stop::Deadline }
+                _ = signals.quit.recv() => { self.proxy.drain(); return Stop::Patient }
+                () = tokio::time::sleep(LOOK) => self.proxy.report(),
+            }
+        }
+        stop
+    }
+
+    /// Starts a new process; `outcome` tells later what came of it.
+    fn begin_upgrade(&mut self, path: Option<PathBuf>, answer: Option<oneshot::Sender<Outcome>>) {
+        let program = match (path, &self.program) {
+            (Some(path), _) => Ok(path),
+            (None, Ok(path)) => Ok(path.clone()),
+            (None, Err(e)) => Err(format!("cannot find this process's own program: {e}")),
+        };
+        let begun = match self.upgrade {
+            Some(_) => Err("an upgrade is under way already".to_owned()),
+            None => program.and_then(|program| Upgrade::start(&program, &self.proxy)),
+        };
+        match begun {
+            Ok(mut upgrade) => {
+                if let Some(answer) = answer {
+                    upgrade.tell(answer);
+                }
+                self.upgrade = Some(upgrade);
+            }
+            Err(reason) => {
+                notice(&format!("not upgraded: {reason}"));
+                if let Some(answer) = answer {
+                    let _ = answer.send(Err(format!("not upgraded: {reason}\n"))); // who asked may have gone away
+                }
+            }
+        }
+    }
+
+    /// True if a new process serves now.
+    fn end_upgrade(&mut self, outcome: &Outcome) -> bool {
+        match outcome {
+            Ok(done) => notice(done),
+            Err(reason) => notice(reason.trim_end()),
+        }
+        if let Some(upgrade) = self.upgrade.take() {
+            upgrade.answer(outcome);
+        }
+        outcome.is_ok()
+    }
+
+    /// Opens the admin address once the old process has let go of it.
+    fn try_for_admin(&mut self) {
+        let Some(until) = self.admin_until else { return };
+        match self.open_admin() {
+            Ok(()) => self.admin_until = None,
+            Err(_) if Instant::now() < until => {}
+            Err(failed) => {
+                notice(&failed.to_string());
+                self.admin_until = None;
+            }
+        }
     }
 
     /// Waits for the first signal that asks for an end; acts on everything else. The only place that reloads.
@@ -172,19 +273,30 @@ impl Running {
                 _ = signals.terminate.recv() => return Stop::Deadline,
                 _ = signals.interrupt.recv() => return Stop::Deadline,
                 _ = signals.quit.recv() => return Stop::Patient,
-                _ = report.tick() => self.proxy.report(),
+                _ = report.tick() => {
+                    self.proxy.report();
+                    self.try_for_admin();
+                }
                 _ = signals.reopen.recv() => self.proxy.reopen_log(),
                 _ = signals.hang_up.recv() => { let _ = self.reload(); }
-                Some(request) = self.reloads.recv() => {
-                    let outcome = self.reload();
-                    let _ = request.answer.send(outcome); // who asked may have gone away
+                Some(request) = self.wishes.recv() => match request.wish {
+                    Wish::Reload => {
+                        let outcome = self.reload();
+                        let _ = request.answer.send(outcome); // who asked may have gone away
+                    }
+                    Wish::Upgrade(path) => self.begin_upgrade(path, Some(request.answer)),
+                },
+                outcome = Upgrade::outcome(self.upgrade.as_mut()), if self.upgrade.is_some() => {
+                    if self.end_upgrade(&outcome) {
+                        return Stop::Retire;
+                    }
                 }
                 _ = watch.tick(), if self.watch.is_some() => {
                     if self.watch.as_mut().is_some_and(Watch::look) {
                         let _ = self.reload();
                     }
                 }
-                _ = signals.upgrade.recv() => notice("USR2: upgrading is not supported yet; restart to run a new binary"),
+                _ = signals.upgrade.recv() => self.begin_upgrade(None, None),
             }
         }
     }
@@ -192,6 +304,7 @@ impl Running {
     /// Takes the configuration again. With any problem everything stays as it was; either way the operator is told.
     fn reload(&mut self) -> Outcome {
         let outcome = self.take_configuration();
+        self.published.reloaded(outcome.is_ok());
         match &outcome {
             Ok(done) => notice(done),
             Err(problems) => {
@@ -212,7 +325,7 @@ impl Running {
         let snapshot = Arc::new(Snapshot::new(resolved(loaded.config).map_err(line)?, Some(&before)));
         let admin_stays = snapshot.config.admin == before.config.admin;
         self.proxy.publish(&snapshot).map_err(|error| line(Failed::Start(error)))?;
-        self.published.show(shown(&self.proxy));
+        self.published.show(Arc::clone(&snapshot));
         if snapshot.config.watch != self.watch.is_some() {
             self.watch = snapshot.config.watch.then(|| Watch::new(&path));
         }

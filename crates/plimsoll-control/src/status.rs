@@ -1,0 +1,116 @@
+//! `/status`: the state of a running process as one JSON document, for `plimsoll status` and scripts.
+//!
+//! Says what there is (listeners, routes, backends, servers), how loaded it is, and what was counted since the start. Keys are
+//! added, never renamed. Times are in milliseconds, as their names say, and null where nothing was measured.
+
+use plimsoll_config::model::Address;
+use plimsoll_proxy::{BOUNDS, CODES, Durations, ListenerTotals, Snapshot, Totals};
+use plimsoll_traffic::{Backend, Server};
+use serde_json::{Map, Value, json};
+
+use crate::admin::Published;
+
+/// The document.
+pub(crate) fn document(published: &Published) -> Value {
+    let snapshot = published.snapshot();
+    let stats = &snapshot.stats;
+    let (succeeded, failed, is_last_good, last_success) = published.reloads.read();
+    let loads = stats.worker_loads().into_iter();
+    let routes = stats.routes().into_iter().map(|(name, totals)| {
+        let own = json!({ "name": name, "in_flight": totals.in_flight() });
+        merge(own, &totals)
+    });
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "uptime_seconds": published.started.elapsed().as_secs(),
+        "phase": published.phase().as_str(),
+        "reloads": {
+            "succeeded": succeeded, "failed": failed,
+            "last_successful": is_last_good, "last_success_unix_seconds": last_success,
+        },
+        "log_lines_dropped": stats.log_lines_dropped(),
+        "duration_bounds_ms": BOUNDS.map(milliseconds),
+        "workers": loads.map(|load| json!({
+            "connections": load.connections, "busy_seconds": load.busy.as_secs_f64(),
+        })).collect::<Vec<_>>(),
+        "listeners": stats.listeners().iter().map(listener).collect::<Vec<_>>(),
+        "routes": routes.collect::<Vec<_>>(),
+        "backends": snapshot.backends.iter().enumerate()
+            .map(|(n, b)| backend(&snapshot, n, b)).collect::<Vec<_>>(),
+    })
+}
+
+fn listener(listener: &ListenerTotals) -> Value {
+    let own = json!({
+        "address": listener.address,
+        "connections": listener.open,
+        "accepted": listener.accepted,
+        "refused": listener.refused,
+        "accept_pauses": listener.pauses,
+        "in_flight": listener.traffic.in_flight(),
+    });
+    merge(own, &listener.traffic)
+}
+
+fn backend(snapshot: &Snapshot, number: usize, backend: &Backend) -> Value {
+    let in_flight: u64 = backend.servers.iter().map(|server| u64::from(server.live.in_flight())).sum();
+    let mut shown =
+        merge(json!({ "name": backend.name, "in_flight": in_flight }), &snapshot.stats.backend(number));
+    let servers = backend.servers.iter().enumerate();
+    shown["servers"] = servers.map(|(place, s)| server(snapshot, (number, place), s)).collect();
+    shown
+}
+
+fn server(snapshot: &Snapshot, (backend, place): (usize, usize), server: &Server) -> Value {
+    let address = match &server.address {
+        Address::Socket(address) => address.to_string(),
+        Address::Name(host, port) => format!("{host}:{port}"),
+        Address::Unix(path) => format!("unix:{}", path.display()),
+    };
+    let totals = snapshot.stats.server(backend, place);
+    let own = json!({
+        "name": server.name,
+        "address": address,
+        "weight": server.weight,
+        "backup": server.backup,
+        "max_requests": server.max_requests,
+        "in_flight": server.live.in_flight(),
+        "assigned": server.live.assigned(),
+        "refused": server.live.refusals(),
+        "connections_made": totals.connections,
+        "first_byte_p50_ms": quantile(&totals.first_byte, 0.5),
+        "first_byte_p99_ms": quantile(&totals.first_byte, 0.99),
+    });
+    let mut shown = merge(own, &totals.traffic);
+    // Retries belong to the requests, not to the server that was tried last.
+    shown.as_object_mut().map(|shown| shown.shift_remove("retries"));
+    shown
+}
+
+/// `own`, and behind it what was counted.
+fn merge(own: Value, totals: &Totals) -> Value {
+    let Value::Object(mut all) = own else { return own };
+    let codes: Map<String, Value> =
+        CODES.iter().zip(totals.codes).map(|(code, n)| ((*code).to_owned(), n.into())).collect();
+    let errors: Map<String, Value> =
+        totals.errors.iter().map(|&(reason, n)| (reason.to_owned(), n.into())).collect();
+    all.insert("requests".to_owned(), totals.requests().into());
+    all.insert("codes".to_owned(), codes.into());
+    all.insert("errors".to_owned(), errors.into());
+    all.insert("retries".to_owned(), totals.retries.into());
+    all.insert("received_bytes".to_owned(), totals.received.into());
+    all.insert("sent_bytes".to_owned(), totals.sent.into());
+    all.insert("p50_ms".to_owned(), quantile(&totals.took, 0.5));
+    all.insert("p99_ms".to_owned(), quantile(&totals.took, 0.99));
+    all.insert("durations".to_owned(), totals.took.buckets.to_vec().into());
+    all.into()
+}
+
+fn quantile(durations: &Durations, share: f64) -> Value {
+    durations.quantile(share).map(milliseconds).into()
+}
+
+fn milliseconds(micros: u64) -> f64 {
+    micros as f64 / 1000.0
+}

@@ -1,0 +1,283 @@
+//! The verb `plimsoll status`: what a running process does, as a table for people or as JSON.
+//!
+//! Asks the admin address for `/status`. One look shows what was counted since the start; `--watch` looks again and again and
+//! shows what has happened in between. Changes nothing.
+
+use std::fmt::Write;
+use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::ask;
+use crate::cli;
+use crate::exit::Exit;
+use crate::table::Table;
+use crate::terminal;
+
+/// How long `--watch` waits between two looks.
+const EVERY: Duration = Duration::from_secs(2);
+/// Home, and erase what is below.
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
+/// Asks and shows, once or until interrupted.
+pub(crate) fn run(args: &cli::Status) -> Exit {
+    match ask::address(args.admin, args.config.as_deref()).and_then(|address| show(address, args)) {
+        Ok(exit) => exit,
+        Err(reason) => {
+            terminal::err(&format!("plimsoll status: {}\n", reason.trim_end()));
+            Exit::Start
+        }
+    }
+}
+
+fn show(address: SocketAddr, args: &cli::Status) -> Result<Exit, String> {
+    let clear = if args.watch && !args.json && io::stdout().is_terminal() { CLEAR } else { "" };
+    let mut last: Option<(Value, Instant)> = None;
+    loop {
+        let (now, text) = look(address)?;
+        let at = Instant::now();
+        let shown = match (&last, args.json) {
+            (_, true) => format!("{}\n", text.trim_end()),
+            (None, false) => page(&now, None),
+            (Some((before, then)), false) => page(&now, Some((before, at - *then))),
+        };
+        let printed = terminal::print(&format!("{clear}{shown}"));
+        if !args.watch || printed != Exit::Fine {
+            return Ok(printed);
+        }
+        last = Some((now, at));
+        std::thread::sleep(EVERY);
+    }
+}
+
+fn look(address: SocketAddr) -> Result<(Value, String), String> {
+    let answer = ask::ask(address, "GET", "/status")?;
+    let foreign = || format!("{address} does not speak like plimsoll's admin address");
+    if answer.status != 200 {
+        return Err(foreign());
+    }
+    let shown: Value = serde_json::from_str(&answer.body).map_err(|_| foreign())?;
+    if shown["backends"].is_array() { Ok((shown, answer.body)) } else { Err(foreign()) }
+}
+
+/// The whole text: since the start, or since `before`, which is so long ago.
+fn page(now: &Value, before: Option<(&Value, Duration)>) -> String {
+    let uptime = duration(now["uptime_seconds"].as_u64().unwrap_or(0));
+    let mut out = format!("plimsoll {}, {}, up {uptime}", text(&now["version"]), text(&now["phase"]));
+    match before {
+        None => out.push_str("; counts since the start\n"),
+        Some((_, ago)) => writeln!(out, "; counts of the last {:.1} s", ago.as_secs_f64()).expect("a String"),
+    }
+    warnings(&mut out, now);
+    let look = Look { bounds: &now["duration_bounds_ms"], before };
+    for (title, list, name, first) in [
+        ("LISTENER", "listeners", "address", Some(("CONNECTIONS", "connections"))),
+        ("ROUTE", "routes", "name", None),
+    ] {
+        let mut table = Table::new(&look.heads(title, first.map(|(head, _)| head)));
+        for row in array(&now[list]) {
+            let old = before.and_then(|(before, _)| find(&before[list], name, &row[name]));
+            table.row(look.cells(text(&row[name]), first.map(|(_, key)| number(&row[key])), row, old));
+        }
+        out.push_str(&table.text());
+    }
+    backends(&mut out, now, &look);
+    out
+}
+
+/// What an operator should look at first.
+fn warnings(out: &mut String, now: &Value) {
+    if now["reloads"]["last_successful"] == false {
+        out.push_str("! the last reload failed: an older configuration is in force\n");
+    }
+    if let Some(dropped @ 1..) = now["log_lines_dropped"].as_u64() {
+        writeln!(out, "! {dropped} access log lines were dropped").expect("a String");
+    }
+}
+
+fn backends(out: &mut String, now: &Value, look: &Look<'_>) {
+    let mut table = Table::new(&look.heads("BACKEND / SERVER", Some("WEIGHT")));
+    for backend in array(&now["backends"]) {
+        let old = look.before.and_then(|(before, _)| find(&before["backends"], "name", &backend["name"]));
+        table.row(look.cells(text(&backend["name"]), Some(String::new()), backend, old));
+        for server in array(&backend["servers"]) {
+            let old = old.and_then(|old| find(&old["servers"], "name", &server["name"]));
+            let backup = if server["backup"] == true { " (backup)" } else { "" };
+            let name = format!("  {}{backup}", text(&server["name"]));
+            table.row(look.cells(name, Some(number(&server["weight"])), server, old));
+        }
+    }
+    out.push_str(&table.text());
+}
+
+/// How rows are read: the buckets' bounds, and the look before, if there was one.
+struct Look<'a> {
+    bounds: &'a Value,
+    before: Option<(&'a Value, Duration)>,
+}
+
+impl Look<'_> {
+    fn heads(&self, title: &str, first: Option<&str>) -> Vec<String> {
+        let requests = if self.before.is_some() { "REQUESTS/S" } else { "REQUESTS" };
+        let all = [Some(title), first, Some("IN FLIGHT"), Some(requests), Some("4XX"), Some("5XX")];
+        let all = all.into_iter().flatten().chain(["P50", "P99", "ERRORS"]);
+        all.map(str::to_owned).collect()
+    }
+
+    fn cells(&self, name: String, first: Option<String>, row: &Value, old: Option<&Value>) -> Vec<String> {
+        // What was counted before; nothing if it was not there, or begun anew.
+        let old = old.filter(|old| old["requests"].as_u64() <= row["requests"].as_u64());
+        let since = |value: fn(&Value) -> u64| value(row).saturating_sub(old.map_or(0, value));
+        let requests = since(|row| row["requests"].as_u64().unwrap_or(0));
+        let rate = match self.before {
+            None => requests.to_string(),
+            Some((_, ago)) => format!("{:.1}", requests as f64 / ago.as_secs_f64().max(0.001)),
+        };
+        let buckets =
+            |row: &Value| array(&row["durations"]).iter().filter_map(Value::as_u64).collect::<Vec<_>>();
+        let mut durations = buckets(row);
+        for (n, before) in durations.iter_mut().zip(old.map(buckets).unwrap_or_default()) {
+            *n = n.saturating_sub(before);
+        }
+        let quantile = |share| quantile(&durations, self.bounds, share);
+        let counts = [since(|row| code(row, "4xx")), since(|row| code(row, "5xx"))].map(|n| n.to_string());
+        let head = [Some(name), first, Some(number(&row["in_flight"])), Some(rate)];
+        let tail = [quantile(0.5), quantile(0.99), errors(row, old)];
+        head.into_iter().flatten().chain(counts).chain(tail).collect()
+    }
+}
+
+fn code(row: &Value, class: &str) -> u64 {
+    row["codes"][class].as_u64().unwrap_or(0)
+}
+
+/// The three most frequent reasons.
+fn errors(row: &Value, old: Option<&Value>) -> String {
+    let Some(all) = row["errors"].as_object() else { return String::new() };
+    let before = |reason: &String| old.and_then(|old| old["errors"][reason].as_u64()).unwrap_or(0);
+    let since = |(reason, n): (&String, &Value)| {
+        (n.as_u64().unwrap_or(0).saturating_sub(before(reason)), reason.clone())
+    };
+    let mut counts: Vec<(u64, String)> = all.iter().map(since).filter(|(n, _)| *n > 0).collect();
+    counts.sort_by_key(|(n, _)| std::cmp::Reverse(*n));
+    let more = if counts.len() > 3 { ", …" } else { "" };
+    counts.iter().take(3).map(|(n, reason)| format!("{n} {reason}")).collect::<Vec<_>>().join(", ") + more
+}
+
+/// The bucket of the rank, by a straight line within it; `-` if there is nothing.
+fn quantile(buckets: &[u64], bounds: &Value, share: f64) -> String {
+    let bounds: Vec<f64> = array(bounds).iter().filter_map(Value::as_f64).collect();
+    let rank = share * buckets.iter().sum::<u64>() as f64;
+    let (mut before, mut low) = (0, 0.0);
+    for (&n, &bound) in buckets.iter().zip(&bounds) {
+        if n > 0 && (before + n) as f64 >= rank {
+            return milliseconds(low + (bound - low) * (rank - before as f64) / n as f64);
+        }
+        (before, low) = (before + n, bound);
+    }
+    if rank > 0.0 { format!("> {}", milliseconds(low)) } else { "-".to_owned() }
+}
+
+fn milliseconds(ms: f64) -> String {
+    match ms {
+        0.0..10.0 => format!("{ms:.1} ms"),
+        10.0..1000.0 => format!("{ms:.0} ms"),
+        _ => format!("{:.1} s", ms / 1000.0),
+    }
+}
+
+fn duration(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{minutes} min {} s", seconds % 60),
+        3600..86400 => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{days} d {} h", hours % 24),
+    }
+}
+
+fn array(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn find<'v>(list: &'v Value, key: &str, wanted: &Value) -> Option<&'v Value> {
+    array(list).iter().find(|entry| entry[key] == *wanted)
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or("?").to_owned()
+}
+
+fn number(value: &Value) -> String {
+    value.as_u64().map_or_else(|| "?".to_owned(), |n| n.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn row(requests: u64, durations: [u64; 3]) -> Value {
+        json!({
+            "name": "a", "in_flight": 2, "requests": requests, "codes": {"4xx": 1, "5xx": requests / 10},
+            "errors": {"server_closed": requests / 10}, "durations": durations,
+        })
+    }
+
+    fn shown(requests: u64, durations: [u64; 3]) -> Value {
+        json!({
+            "version": "0.1.0", "phase": "serving", "uptime_seconds": 3700, "log_lines_dropped": 0,
+            "reloads": {"last_successful": true}, "duration_bounds_ms": [1.0, 10.0],
+            "listeners": [], "routes": [row(requests, durations)], "backends": [],
+        })
+    }
+
+    #[test]
+    fn one_look_shows_what_was_counted_since_the_start() {
+        let text = page(&shown(100, [50, 50, 0]), None);
+        assert!(
+            text.starts_with("plimsoll 0.1.0, serving, up 1 h 1 min; counts since the start\n"),
+            "{text}"
+        );
+        let line = text.lines().find(|line| line.starts_with("a ")).unwrap();
+        let cells: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!(cells, ["a", "2", "100", "1", "10", "1.0", "ms", "9.8", "ms", "10", "server_closed"]);
+    }
+
+    #[test]
+    fn a_later_look_shows_what_happened_in_between() {
+        let before = shown(100, [50, 50, 0]);
+        let text = page(&shown(140, [50, 50, 40]), Some((&before, Duration::from_secs(4))));
+        let line = text.lines().find(|line| line.starts_with("a ")).unwrap();
+        let cells: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!(
+            cells,
+            ["a", "2", "10.0", "0", "4", ">", "10", "ms", ">", "10", "ms", "4", "server_closed"]
+        );
+    }
+
+    #[test]
+    fn counters_that_began_anew_are_counted_from_nothing() {
+        let before = shown(100, [50, 50, 0]);
+        let text = page(&shown(10, [10, 0, 0]), Some((&before, Duration::from_secs(1))));
+        assert!(text.lines().any(|line| line.starts_with("a ") && line.contains(" 10.0 ")), "{text}");
+    }
+
+    #[test]
+    fn trouble_stands_on_top() {
+        let mut now = shown(0, [0; 3]);
+        now["reloads"]["last_successful"] = json!(false);
+        now["log_lines_dropped"] = json!(7);
+        let text = page(&now, None);
+        assert_eq!(text.lines().filter(|line| line.starts_with("! ")).count(), 2, "{text}");
+    }
+
+    #[test]
+    fn times_read_well() {
+        assert_eq!([0.26, 99.6, 2500.0].map(milliseconds), ["0.3 ms", "100 ms", "2.5 s"]);
+        assert_eq!([59, 61, 90_000].map(duration), ["59 s", "1 min 1 s", "1 d 1 h"]);
+    }
+}

@@ -1,0 +1,167 @@
+//! Upgrading the binary: a new process takes over the listening sockets, and only then the old one ends.
+//!
+//! `plimsoll upgrade` asks the running process to do so; [`Upgrade`] is that process's side of it. Until the new process says that it
+//! serves, nothing has changed; if it ends or keeps silent instead, it is ended and the old one goes on.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::time::Duration;
+
+use plimsoll_control::handover::{self, READY};
+use plimsoll_control::reload::Outcome;
+use plimsoll_proxy::Proxy;
+use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::ask;
+use crate::cli;
+use crate::exit::Exit;
+use crate::terminal;
+
+/// A new process has this long to say that it serves: it may resolve many names.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A new process that does not serve yet.
+pub(crate) struct Upgrade {
+    child: Child,
+    stream: UnixStream,
+    until: Instant,
+    answer: Option<oneshot::Sender<Outcome>>,
+}
+
+impl Upgrade {
+    /// Starts `program` with this process's own arguments and hands it the sockets.
+    pub(crate) fn start(program: &Path, proxy: &Proxy) -> Result<Upgrade, String> {
+        judge(program)?;
+        let failed = |e: io::Error| format!("cannot start {}: {e}", program.display());
+        let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+        let bound = proxy.sockets();
+        let sockets: Vec<_> = bound.iter().flat_map(|(_, sockets)| *sockets).map(AsFd::as_fd).collect();
+        let (child, stream) =
+            handover::start(program, &arguments, &sockets, &learned(proxy)).map_err(failed)?;
+        stream.set_nonblocking(true).map_err(failed)?;
+        let stream = UnixStream::from_std(stream).map_err(failed)?;
+        Ok(Upgrade { child, stream, until: Instant::now() + PATIENCE, answer: None })
+    }
+
+    /// Whom to tell.
+    pub(crate) fn tell(&mut self, answer: oneshot::Sender<Outcome>) {
+        self.answer = Some(answer);
+    }
+
+    /// Waits until the new process serves; otherwise says why not, and ends it. Never ready for none. May be dropped and asked again.
+    pub(crate) async fn outcome(upgrade: Option<&mut Upgrade>) -> Outcome {
+        let Some(upgrade) = upgrade else { return std::future::pending().await };
+        let said = tokio::time::timeout_at(upgrade.until, upgrade.stream.read_u8()).await;
+        let id = upgrade.child.id();
+        if let Ok(Ok(READY)) = said {
+            return Ok(format!("upgraded: process {id} serves now, this one finishes what it has"));
+        }
+        let _ = upgrade.child.kill(); // it may have ended already
+        let status = upgrade.child.wait().map_or_else(|e| e.to_string(), |status| status.to_string());
+        let reason = if said.is_err() { "did not serve within a minute" } else { "ended before it served" };
+        Err(format!("not upgraded: process {id} {reason} ({status}); this one goes on\n"))
+    }
+
+    /// Tells whoever asked.
+    pub(crate) fn answer(self, outcome: &Outcome) {
+        if let Some(answer) = self.answer {
+            let _ = answer.send(outcome.clone()); // who asked may have gone away
+        }
+    }
+}
+
+/// A binary that others can write, or that belongs to somebody else, is not for this process to run: the admin address is open to every
+/// user of the machine.
+fn judge(program: &Path) -> Result<(), String> {
+    let about = fs::metadata(program).map_err(|e| format!("cannot run {}: {e}", program.display()))?;
+    let mine = rustix::process::geteuid().as_raw();
+    if !about.is_file() || about.mode() & 0o111 == 0 {
+        return Err(format!("{} is not a program", program.display()));
+    }
+    if (about.uid() != mine && about.uid() != 0) || about.mode() & 0o022 != 0 {
+        return Err(format!(
+            "{} must belong to root or to this process's user, and nobody else may write it",
+            program.display()
+        ));
+    }
+    Ok(())
+}
+
+/// What the new process should know from the start.
+fn learned(proxy: &Proxy) -> Value {
+    let refused = proxy.snapshot().refused(proxy.now());
+    json!({ "refused": refused.iter().map(|(backend, server)| json!([backend, server])).collect::<Vec<_>>() })
+}
+
+/// Reads [`learned`] back: backends and servers that had just refused a connection.
+pub(crate) fn refused(learned: &Value) -> Vec<(String, String)> {
+    let pair = |v: &Value| Some((v[0].as_str()?.to_owned(), v[1].as_str()?.to_owned()));
+    learned["refused"].as_array().map_or_else(Vec::new, |all| all.iter().filter_map(pair).collect())
+}
+
+/// The verb `plimsoll upgrade`: asks the running process, and waits for what comes of it.
+pub(crate) fn run(args: &cli::Upgrade) -> Exit {
+    let path = match args.path.as_deref().map(fs::canonicalize).transpose() {
+        Ok(path) => path,
+        Err(e) => {
+            terminal::err(&format!("plimsoll upgrade: {}: {e}\n", shown(args.path.as_deref())));
+            return Exit::Start;
+        }
+    };
+    let target = match &path {
+        None => "/upgrade".to_owned(),
+        Some(path) => format!("/upgrade?path={}", escaped(path)),
+    };
+    ask::tell("upgrade", args.admin, args.config.as_deref(), &target)
+}
+
+fn shown(path: Option<&Path>) -> String {
+    path.map_or_else(String::new, |p| p.display().to_string())
+}
+
+fn escaped(path: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"/._-".contains(b);
+    path.as_os_str()
+        .as_bytes()
+        .iter()
+        .map(|b| if plain(b) { char::from(*b).to_string() } else { format!("%{b:02X}") })
+        .collect()
+}
+
+/// The program to run when none is named: where this one was started from.
+pub(crate) fn own_program() -> io::Result<PathBuf> {
+    std::env::current_exe()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_survive_the_query() {
+        assert_eq!(escaped(Path::new("/a b/c%d")), "/a%20b/c%25d");
+    }
+
+    #[test]
+    fn a_program_that_others_can_write_is_refused() {
+        assert!(judge(Path::new("/nowhere")).is_err());
+        assert!(judge(Path::new("/")).is_err());
+        assert!(judge(&own_program().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn what_was_learned_can_be_read_back() {
+        let learned = json!({ "refused": [["b", "s"], [1, 2], "x"] });
+        assert_eq!(refused(&learned), [("b".to_owned(), "s".to_owned())]);
+        assert!(refused(&Value::Null).is_empty());
+    }
+}
