@@ -29,6 +29,7 @@ mod proxy;
 mod pump;
 mod reply;
 mod response;
+mod share;
 mod snapshot;
 mod stats;
 mod stream;
@@ -37,6 +38,7 @@ mod tunnel;
 mod worker;
 
 pub use histogram::{BOUNDS, Durations};
+pub use listener::is_for;
 pub use notice::notice;
 pub use plimsoll_traffic::Millis;
 pub use proxy::{Proxy, StartError};

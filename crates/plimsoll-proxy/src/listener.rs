@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use crate::downstream::{self, Downstream};
 use crate::error::is_our_shortage;
 use crate::notice::leave;
+use crate::share::{self, Counted, Handed};
 use crate::stats::{Entrance, Series};
 use crate::stream::Stream;
 use crate::worker::Worker;
@@ -119,10 +120,13 @@ pub(crate) struct Places {
     _gates: [GateSlot; 2],
     _client: Option<ClientSlot>,
     pub(crate) entrance: Arc<Series<Entrance>>,
+    /// In the count of the worker that serves it.
+    count: Counted,
 }
 
 /// True if an inherited socket listens where `address` says.
-pub(crate) fn is_for(socket: &std::net::TcpListener, address: SocketAddr) -> bool {
+#[must_use]
+pub fn is_for(socket: &std::net::TcpListener, address: SocketAddr) -> bool {
     let everywhere = |ip: IpAddr| ip.is_unspecified();
     socket.local_addr().is_ok_and(|local| {
         let same_ip = local.ip() == address.ip() || (everywhere(local.ip()) && everywhere(address.ip()));
@@ -254,7 +258,28 @@ async fn admit(worker: &Rc<Worker>, limits: &DoorLimits, number: usize, stream: 
     }
     let gates = enter(worker, limits).await;
     limits.goes_on();
-    let places = Places { _gates: gates, _client: client, entrance: Arc::clone(&limits.entrance) };
-    let down = Downstream::new(worker, Stream::Tcp(stream), number, peer.ip(), places);
+    let whose = worker.shares.whose(worker.number);
+    let count = worker.shares.count(whose);
+    let places = Places { _gates: gates, _client: client, entrance: Arc::clone(&limits.entrance), count };
+    if whose == worker.number || worker.is_ending() {
+        return begin(worker, stream, peer, number, places);
+    }
+    let Some(stream) = share::detach(stream) else { return };
+    if let Err(handed) = worker.shares.hand_over(whose, Handed { stream, peer, listener: number, places }) {
+        let count = handed.places.count.moves_to(worker.number);
+        receive(worker, Handed { places: Places { count, ..handed.places }, ..handed });
+    }
+}
+
+/// Serves a client that another worker has accepted.
+pub(crate) fn receive(worker: &Rc<Worker>, handed: Handed) {
+    // Fails only when there are no descriptors left to watch it with; the client is then turned away by the close.
+    if let Ok(stream) = TcpStream::from_std(handed.stream) {
+        begin(worker, stream, handed.peer, handed.listener, handed.places);
+    }
+}
+
+fn begin(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, listener: usize, places: Places) {
+    let down = Downstream::new(worker, Stream::Tcp(stream), listener, peer.ip(), places);
     tokio::task::spawn_local(downstream::serve(down, Rc::clone(worker)));
 }

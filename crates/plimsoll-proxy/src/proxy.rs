@@ -13,11 +13,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use plimsoll_config::model::{LogFormat, LogOutput};
 use plimsoll_traffic::{Gate, Millis};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
 
 use crate::listener::{self, Bound, DoorLimits};
 use crate::log_writer::{LogQueue, LogWriter};
 use crate::notice::{self, notice};
+use crate::share::{Handed, Shares};
 use crate::snapshot::Snapshot;
 use crate::worker::{self, Order, Publication, Start};
 
@@ -114,8 +116,9 @@ impl Proxy {
         proxy.log = open_log(snapshot)?;
         proxy.bound = proxy.bind(snapshot, inherited)?;
         proxy.announce();
-        for number in 0..worker_count {
-            if let Err(e) = proxy.start_worker(number) {
+        let (shares, inboxes) = Shares::new(worker_count);
+        for (number, inbox) in inboxes.into_iter().enumerate() {
+            if let Err(e) = proxy.start_worker(number, Arc::clone(&shares), inbox) {
                 proxy.cut();
                 return Err(StartError::Worker(e));
             }
@@ -123,8 +126,15 @@ impl Proxy {
         Ok(proxy)
     }
 
-    fn start_worker(&mut self, number: usize) -> io::Result<()> {
+    fn start_worker(
+        &mut self,
+        number: usize,
+        shares: Arc<Shares>,
+        inbox: Receiver<Handed>,
+    ) -> io::Result<()> {
         let start = Start {
+            shares,
+            inbox,
             number,
             workers: self.worker_count,
             publications: self.publications.subscribe(),

@@ -13,6 +13,7 @@ use plimsoll_config::model::LogFormat;
 use plimsoll_http::{Head, Kind};
 use plimsoll_traffic::Dice;
 use tokio::runtime::LocalOptions;
+use tokio::sync::mpsc::Receiver;
 use tokio::sync::{Notify, watch};
 
 use crate::access_log::AccessLog;
@@ -22,6 +23,7 @@ use crate::deadline::{Deadlines, TICK};
 use crate::listener::{self, Bound, Door};
 use crate::log_writer::LogQueue;
 use crate::notice::leave;
+use crate::share::{Handed, Shares};
 use crate::snapshot::{Snapshot, View};
 
 /// Small things that a worker keeps for reuse, each.
@@ -50,6 +52,9 @@ pub(crate) struct Publication {
 
 /// What a worker starts with.
 pub(crate) struct Start {
+    pub(crate) shares: Arc<Shares>,
+    /// Clients that other workers have accepted for this one.
+    pub(crate) inbox: Receiver<Handed>,
     /// Which worker it is, of how many.
     pub(crate) number: usize,
     pub(crate) workers: usize,
@@ -63,6 +68,7 @@ pub(crate) struct Start {
 pub(crate) struct Worker {
     /// Which of the workers it is; from 0.
     pub(crate) number: usize,
+    pub(crate) shares: Arc<Shares>,
     view: RefCell<Rc<View>>,
     pub(crate) dice: RefCell<Dice>,
     pub(crate) deadlines: Rc<Deadlines>,
@@ -234,6 +240,7 @@ pub(crate) fn run(start: Start) -> io::Result<bool> {
     publication.snapshot.stats.runs(start.number, runtime.metrics());
     let worker = Rc::new(Worker {
         number: start.number,
+        shares: Arc::clone(&start.shares),
         view: RefCell::new(Rc::new(view)),
         dice: RefCell::new(dice),
         deadlines: Deadlines::new(start.epoch),
@@ -256,7 +263,7 @@ pub(crate) fn run(start: Start) -> io::Result<bool> {
 
 /// Serves until there is nothing left to do, or the order to cut.
 async fn serve(worker: &Rc<Worker>, start: Start) {
-    let Start { number, workers, mut publications, mut orders, .. } = start;
+    let Start { number, workers, mut publications, mut orders, mut inbox, .. } = start;
     let mut doors = Vec::new();
     worker.deadlines.tick();
     publications.mark_changed();
@@ -273,6 +280,12 @@ async fn serve(worker: &Rc<Worker>, start: Start) {
             Order::Cut => return,
         }
         // Before every wait: the last task may have ended, and said so, before the order was seen.
+        if worker.is_ending() {
+            inbox.close();
+        }
+        while let Ok(handed) = inbox.try_recv() {
+            listener::receive(worker, handed);
+        }
         if worker.is_ending() && worker.busy.get() == 0 {
             return;
         }
@@ -285,6 +298,7 @@ async fn serve(worker: &Rc<Worker>, start: Start) {
                 }
                 publications.mark_changed();
             }
+            Some(handed) = inbox.recv() => listener::receive(worker, handed),
             () = worker.quiet.notified() => {}
         }
     }

@@ -197,23 +197,6 @@ fn usr1_reopens_the_log_and_loses_no_line() {
     }
 }
 
-#[test]
-fn hup_and_usr2_say_that_they_are_not_supported_yet_and_nothing_else_changes() {
-    let origin = Origin::serve();
-    let program = Plimsoll::before(&[origin.address()]);
-    for (signal, name) in [(Signal::HUP, "HUP"), (Signal::USR2, "USR2")] {
-        program.signal(signal);
-        until("it says so", || {
-            program
-                .stderr_lines()
-                .iter()
-                .any(|line| line.contains(name) && line.contains("not supported yet"))
-        });
-        assert_eq!(ask(program.address(), get("/")).status(), Some(200));
-    }
-    assert_eq!(program.stop().code(), Some(0));
-}
-
 // ---- not starting at all ----
 
 #[test]

@@ -5,7 +5,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -108,6 +108,28 @@ impl Plimsoll {
     /// What it said on stderr so far.
     pub fn stderr_lines(&self) -> Vec<String> {
         self.stderr.look(|output| output.lines.clone())
+    }
+
+    /// The configuration file.
+    pub fn configuration(&self) -> &Path {
+        &self.configuration
+    }
+
+    /// Replaces the configuration file, in one step.
+    pub fn configure(&self, configuration: &str) {
+        let new = self.configuration.with_extension("new");
+        std::fs::write(&new, configuration).expect("the test's own directory can be written");
+        std::fs::rename(&new, &self.configuration).expect("it is the same directory");
+    }
+
+    /// Waits for a line on stderr after the first `skipped` and returns it with those before it.
+    pub fn wait_for_line(&self, skipped: usize, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+        let found = self.stderr.until(|output| {
+            let lines = output.lines.get(skipped..)?;
+            let at = lines.iter().position(|line| wanted(line))?;
+            Some(lines[..=at].to_vec())
+        });
+        found.unwrap_or_else(|| panic!("it never said that; it said\n{}", self.stderr_lines().join("\n")))
     }
 
     /// Its process id.

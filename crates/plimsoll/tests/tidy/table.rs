@@ -107,7 +107,7 @@ pub(crate) const CRATES: &[Crate] = &[
     Crate {
         name: "plimsoll-control",
         below: &["plimsoll-config", "plimsoll-proxy", "plimsoll-traffic"],
-        others: &["axum", "glob", "serde_json", "tokio"],
+        others: &["axum", "glob", "listenfd", "rustix", "serde_json", "tokio"],
         never: &[&[
             Never("plimsoll_http", "control touches no live connection or request"),
             Never("plimsoll_sim", "nothing in production uses the simulator"),
@@ -123,6 +123,7 @@ pub(crate) const CRATES: &[Crate] = &[
             "http-body-util",
             "hyper",
             "hyper-util",
+            "rustix",
             "serde",
             "serde_json",
             "tokio",
