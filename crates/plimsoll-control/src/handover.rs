@@ -61,6 +61,7 @@ pub fn start(
     let mut child = Command::new(program)
         .args(arguments)
         .env(VARIABLE, "stdin")
+        .env_remove("WATCHDOG_PID") // it becomes the process that systemd watches
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .spawn()?;
     if let Err(e) = give(&ours, sockets, learned) {

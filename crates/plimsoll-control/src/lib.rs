@@ -12,3 +12,4 @@ mod process;
 pub mod reload;
 pub mod resolve;
 mod status;
+pub mod systemd;

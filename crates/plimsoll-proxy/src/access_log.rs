@@ -13,9 +13,10 @@ use plimsoll_http::{Head, emit};
 
 use crate::clock::Texts;
 use crate::error::{Error, Phase, What, Who};
+use crate::histogram::Took;
 use crate::log_writer::LogQueue;
 use crate::snapshot::View;
-use crate::stats::{Ended, Open};
+use crate::stats::{Ended, Open, class};
 use crate::worker::Worker;
 
 /// A batch is handed over when it is this large, or at the next tick.
@@ -185,13 +186,14 @@ impl Record {
 
     /// Adds the exchange to what is counted of its listener, route, backend and server.
     fn count(&self, total: Duration) {
+        let first_byte = self.first_byte.map(Took::from);
         let ended = Ended {
-            status: self.status,
+            class: class(self.status),
             received: self.received,
             sent: self.sent,
             retries: self.attempts.saturating_sub(1),
             // How long a tunnel lives says nothing about how fast anything is.
-            took: if self.status == 101 { self.first_byte.unwrap_or(total) } else { total },
+            took: first_byte.filter(|_| self.status == 101).unwrap_or_else(|| total.into()),
             reason: self.ending().1,
         };
         let (stats, worker) = (&self.view.shared.stats, self.worker.number);
@@ -202,7 +204,7 @@ impl Record {
         if let Some(backend) = self.backend {
             stats.backend_of(backend, worker).count(&ended);
             if let Some(server) = self.server {
-                stats.server_of(backend, server, worker).count(&ended, self.first_byte);
+                stats.server_of(backend, server, worker).count(&ended, first_byte);
             }
         }
     }

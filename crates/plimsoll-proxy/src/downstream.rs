@@ -87,12 +87,14 @@ impl Downstream {
 
     /// Waits for a whole request head. `Ok(None)` means that the client is done, or never began.
     async fn next_head(&mut self, worker: &Worker) -> Result<Option<Box<Head>>, Error> {
-        let view = worker.view();
-        let (timeouts, limits) = (&view.shared.config.timeouts, view.shared.head_limits);
         let (mut head, mut crlf_seen): (Option<Box<Head>>, bool) = (None, false);
         let first = self.requests == 0;
-        self.timer.arm(if first || !self.buffer.is_empty() { timeouts.header } else { timeouts.keep_alive });
+        // Asked for each time: an idle connection must not keep an old configuration, nor be judged by it.
+        let header = || worker.view().shared.config.timeouts.header;
+        let keep_alive = || worker.view().shared.config.timeouts.keep_alive;
+        self.timer.arm(if first || !self.buffer.is_empty() { header() } else { keep_alive() });
         loop {
+            let limits = worker.view().shared.head_limits;
             // The one empty line that may stand before a request is not the beginning of one: the connection idles on.
             if !crlf_seen && self.buffer.filled() == b"\r\n" {
                 crlf_seen = true;
@@ -118,7 +120,7 @@ impl Downstream {
             match poll_fn(|cx| self.poll_more(cx, worker, max)).await? {
                 0 if was_empty => return Ok(None),
                 0 => return Err(Error::new(Who::Client, Phase::Request, What::Closed)),
-                _ if was_empty && (!first || worker.is_draining()) => self.timer.arm(timeouts.header),
+                _ if was_empty && (!first || worker.is_draining()) => self.timer.arm(header()),
                 _ => {}
             }
         }
@@ -137,13 +139,12 @@ impl Downstream {
             }
             Poll::Pending => worker.buffers.park(&mut self.buffer),
         }
-        if empty && self.requests > 0 && !worker.view().has_listener(self.listener) {
+        // The kernel is asked, because the runtime may not have heard of a request that has come: that one is still served.
+        let leaves = worker.is_draining() || !worker.has_listener(self.listener);
+        if leaves && empty && self.requests > 0 && self.stream.is_open() {
             return Poll::Ready(Ok(0));
         }
-        if worker.is_draining() && empty {
-            if self.requests > 0 {
-                return Poll::Ready(Ok(0));
-            }
+        if worker.is_draining() && empty && self.requests == 0 {
             if worker.deadlines.now().0.saturating_sub(self.born.0)
                 >= FIRST_REQUEST_WHILE_DRAINING.as_millis() as u64
             {

@@ -225,3 +225,36 @@ pub(crate) fn is_our_shortage(error: &io::Error) -> bool {
         [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL, Errno::AGAIN];
     error.raw_os_error().is_some_and(|code| shortages.iter().any(|e| e.raw_os_error() == code))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_list_of_reasons_is_what_errors_give() {
+        let whats: [fn() -> What; 13] = [
+            || What::Closed,
+            || What::TimedOut,
+            || What::TooSlow,
+            || What::BodyTooLarge,
+            || What::UnaskedUpgrade,
+            || What::TooManyInterim,
+            || What::NoRoute,
+            || What::ServersFull,
+            || What::NoServer,
+            || What::NoDescriptors,
+            || What::TooManyConnections,
+            || What::Stopped,
+            || What::Io(io::ErrorKind::ConnectionReset.into()),
+        ];
+        let mut given = BTreeSet::new();
+        for phase in [Phase::Request, Phase::Connect, Phase::Head, Phase::Data, Phase::Tunnel] {
+            for who in [Who::Client, Who::Server, Who::Us] {
+                given.extend(whats.iter().map(|what| Error::new(who, phase, what()).reason()));
+            }
+        }
+        assert_eq!(given, BTreeSet::from(OUR_REASONS));
+    }
+}

@@ -37,7 +37,7 @@ pub(crate) struct Exchange<'a> {
 
 /// Runs one exchange; `head` is whole and its bytes stand at the front of the client's buffer.
 pub(crate) async fn run(down: &mut Downstream, worker: &Rc<Worker>, head: Box<Head>) -> After {
-    let view = worker.view();
+    let view = worker.view_of(down.listener);
     let mut record = Record::begin(worker, &view, &down.open, down.client.address);
     record.received = head.len() as u64;
     let (asked, planned) = plan(down, worker, &view, &head, &mut record);
@@ -163,7 +163,7 @@ impl Exchange<'_> {
         let limits = &self.view.shared.config.limits;
         let age = self.worker.deadlines.now().0.saturating_sub(self.down.born.0);
         self.worker.is_ending()
-            || !self.view.has_listener(self.down.listener)
+            || !self.worker.has_listener(self.down.listener)
             || self.down.requests >= limits.requests_per_connection
             || u128::from(age) >= limits.connection_age.as_millis()
     }

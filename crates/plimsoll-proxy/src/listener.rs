@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -127,10 +127,10 @@ pub(crate) struct Places {
 /// True if an inherited socket listens where `address` says.
 #[must_use]
 pub fn is_for(socket: &std::net::TcpListener, address: SocketAddr) -> bool {
-    let everywhere = |ip: IpAddr| ip.is_unspecified();
     socket.local_addr().is_ok_and(|local| {
-        let same_ip = local.ip() == address.ip() || (everywhere(local.ip()) && everywhere(address.ip()));
-        same_ip && local.port() == address.port()
+        // A socket for `[::]` takes IPv4 as well; one for `0.0.0.0` takes nothing else.
+        let both = local.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && address.ip().is_unspecified();
+        (local.ip() == address.ip() || both) && local.port() == address.port()
     })
 }
 
@@ -208,18 +208,22 @@ pub(crate) async fn accept(
             () = door.bell.notified() => {}
         }
     }
-    while let Ok((stream, peer)) = accept_waiting(&listener).await {
-        admit(&worker, &limits, door.number, stream, peer).await;
+    // The kernel is asked, not the runtime, which may not have heard of the last ones: closing would reset them.
+    let Ok(listener) = listener.into_std() else { return };
+    loop {
+        match accept_waiting(&listener) {
+            Ok((stream, peer)) => admit(&worker, &limits, door.number, stream, peer).await,
+            Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => {} // that one was gone before it was accepted
+            Err(_) => return,
+        }
     }
 }
 
 /// A client that already waits in the queue, or an error if there is none.
-async fn accept_waiting(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
-    std::future::poll_fn(|cx| match listener.poll_accept(cx) {
-        std::task::Poll::Pending => std::task::Poll::Ready(Err(io::ErrorKind::WouldBlock.into())),
-        ready => ready,
-    })
-    .await
+fn accept_waiting(listener: &std::net::TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (stream, peer) = listener.accept()?;
+    stream.set_nonblocking(true)?;
+    Ok((TcpStream::from_std(stream)?, peer))
 }
 
 /// Waits for a place behind both gates.

@@ -14,7 +14,8 @@ static LEFT: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
 
 /// Writes `plimsoll: message`. A closed standard error is no reason to stop serving.
 pub fn notice(message: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "plimsoll: {message}");
+    // In one write: during an upgrade two processes share standard error.
+    let _ = std::io::stderr().lock().write_all(format!("plimsoll: {message}\n").as_bytes());
 }
 
 /// Leaves a message for [`tell`].

@@ -3,7 +3,7 @@
 //! A connection comes here only after a complete, unsurprising exchange. While it idles it must stay quiet: one that becomes
 //! readable was closed by the server, or carries bytes that nobody asked for (response-queue poisoning), and is closed.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use plimsoll_traffic::Millis;
@@ -14,6 +14,8 @@ use crate::stream::Stream;
 #[derive(Default)]
 pub(crate) struct Pool {
     idle: RefCell<Vec<Idle>>,
+    /// Its server is no longer configured: nothing is kept.
+    retired: Cell<bool>,
 }
 
 struct Idle {
@@ -35,7 +37,7 @@ impl Pool {
     /// Keeps a connection, unless there are `max` already.
     pub(crate) fn put(&self, stream: Stream, now: Millis, max: usize) {
         let mut idle = self.idle.borrow_mut();
-        if idle.len() < max {
+        if idle.len() < max && !self.retired.get() {
             idle.push(Idle { stream, since: now });
         }
     }
@@ -43,6 +45,12 @@ impl Pool {
     /// Closes all.
     pub(crate) fn clear(&self) {
         self.idle.borrow_mut().clear();
+    }
+
+    /// Closes all, and keeps nothing from now on: exchanges of the past may still bring connections back.
+    pub(crate) fn retire(&self) {
+        self.retired.set(true);
+        self.clear();
     }
 
     /// Closes what is too old, closed or not quiet.

@@ -26,6 +26,8 @@ use crate::worker::{self, Order, Publication, Start};
 /// Descriptors that are not for connections: log, admin, standard streams; and those of each worker besides its listeners.
 const RESERVED_DESCRIPTORS: u64 = 48;
 const WORKER_DESCRIPTORS: u64 = 4;
+/// How long workers may take to close the socket of a listener that is gone.
+const LET_GO: Duration = Duration::from_secs(1);
 /// How long the last log lines may take.
 const LAST_LINES: Duration = Duration::from_secs(1);
 /// Once told to cut, workers end at once; longer than this means that one hangs.
@@ -37,6 +39,8 @@ pub struct Proxy {
     bound: Vec<Arc<Bound>>,
     /// Listeners so far, also those that are gone.
     numbers: usize,
+    /// Addresses that a reload gave up, which workers may be about to close.
+    left: Vec<SocketAddr>,
     /// Connections that the descriptors allow.
     everywhere: Arc<Gate>,
     publications: watch::Sender<Arc<Publication>>,
@@ -105,6 +109,7 @@ impl Proxy {
             snapshot: Arc::clone(snapshot),
             bound: Vec::new(),
             numbers: 0,
+            left: Vec::new(),
             everywhere,
             publications,
             orders: watch::channel(Order::Serve).0,
@@ -160,6 +165,10 @@ impl Proxy {
         }
         self.everywhere.set_max(connections);
         self.snapshot = Arc::clone(snapshot);
+        self.left.extend(self.bound.iter().map(|bound| bound.configured));
+        self.left.retain(|address| bound.iter().all(|bound| bound.configured != *address));
+        self.left.sort_unstable();
+        self.left.dedup();
         self.bound = bound;
         self.announce();
         Ok(())
@@ -173,14 +182,18 @@ impl Proxy {
     ) -> Result<Vec<Arc<Bound>>, StartError> {
         let mut there = self.bound.clone();
         let mut bound = Vec::new();
-        for listener in &snapshot.config.listeners {
+        let listeners = &snapshot.config.listeners;
+        let mut order: Vec<_> = listeners.iter().collect();
+        // What an old process serves comes last: further sockets for it get clients at once, who are lost if another cannot be bound.
+        order.sort_by_key(|listener| inherited.iter().any(|socket| listener::is_for(socket, listener.bind)));
+        for listener in order {
             if let Some(at) = there.iter().position(|b| b.configured == listener.bind) {
                 bound.push(there.remove(at));
                 continue;
             }
             let failed = |e| StartError::Bind(listener.bind, e);
             let ours = inherited.extract_if(.., |socket| listener::is_for(socket, listener.bind)).collect();
-            let (local, sockets) = listener::bind(listener.bind, ours, self.worker_count).map_err(failed)?;
+            let (local, sockets) = self.bind_one(listener.bind, ours).map_err(failed)?;
             let limits =
                 Arc::new(DoorLimits::new(&self.everywhere, snapshot.stats.listener(&local.to_string())));
             bound.push(Arc::new(Bound {
@@ -192,7 +205,25 @@ impl Proxy {
             }));
             self.numbers += 1;
         }
+        bound.sort_by_key(|bound| listeners.iter().position(|listener| listener.bind == bound.configured));
         Ok(bound)
+    }
+
+    /// Binds one listener. An address that was given up a moment ago is free once every worker has closed its socket.
+    fn bind_one(
+        &self,
+        address: SocketAddr,
+        mut inherited: Vec<TcpListener>,
+    ) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
+        let until = Instant::now() + LET_GO;
+        loop {
+            let bound = listener::bind(address, std::mem::take(&mut inherited), self.worker_count);
+            let in_use = bound.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::AddrInUse);
+            if !(in_use && self.left.contains(&address) && Instant::now() < until) {
+                return bound;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Tells all workers what to serve.

@@ -3,6 +3,7 @@
 //! A request takes a worker's [`View`] once and keeps it to the end, so it never sees two configurations. What is learned about
 //! servers lives in `plimsoll-traffic`'s shared cells and goes on from one snapshot to the next by identity.
 
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -158,6 +159,15 @@ impl View {
         View { shared, backends, listeners: by_number }
     }
 
+    /// Closes the idle connections to servers that `next` does not have.
+    pub(crate) fn retire_pools(&self, next: &View) {
+        let pools =
+            |view: &View| view.backends.iter().flat_map(|upstream| &upstream.pools).cloned().collect();
+        let (mine, kept): (Vec<Rc<Pool>>, Vec<Rc<Pool>>) = (pools(self), pools(next));
+        let kept: HashSet<*const Pool> = kept.iter().map(Rc::as_ptr).collect();
+        mine.iter().filter(|pool| !kept.contains(&Rc::as_ptr(pool))).for_each(|pool| pool.retire());
+    }
+
     /// The route that takes what no other does.
     pub(crate) fn fallback(&self, listener: usize) -> Option<usize> {
         self.listeners.get(listener).copied().flatten().flatten()
@@ -173,17 +183,15 @@ impl Upstream {
     fn new(backend: &Arc<Backend>, old: Option<&View>, dice: &mut Dice) -> Upstream {
         let old =
             old.and_then(|view| view.backends.iter().find(|u| u.balancer.backend().name == backend.name));
-        let pool = |server: &Server| {
-            let before = old?.balancer.backend().servers.iter();
-            let at = before.clone().position(|s| s.name == server.name && s.address == server.address)?;
-            Some(Rc::clone(&old?.pools[at]))
-        };
-        let balancer = match old {
-            Some(old) if std::ptr::eq(old.balancer.backend(), &raw const **backend) => {
-                Rc::clone(&old.balancer)
-            }
-            _ => Balancer::new(Arc::clone(backend), dice),
-        };
-        Upstream { balancer, pools: backend.servers.iter().map(|s| pool(s).unwrap_or_default()).collect() }
+        if let Some(old) = old.filter(|old| std::ptr::eq(old.balancer.backend(), &raw const **backend)) {
+            return Upstream { balancer: Rc::clone(&old.balancer), pools: old.pools.clone() };
+        }
+        let identity = |server: &Server| (server.name.clone(), server.address.clone());
+        let before = old.iter().flat_map(|old| old.balancer.backend().servers.iter().zip(&old.pools));
+        let before: HashMap<_, _> = before.map(|(server, pool)| (identity(server), pool)).collect();
+        let pool =
+            |server: &Server| before.get(&identity(server)).map_or_else(Rc::default, |pool| Rc::clone(pool));
+        let pools = backend.servers.iter().map(pool).collect();
+        Upstream { balancer: Balancer::new(Arc::clone(backend), dice), pools }
     }
 }

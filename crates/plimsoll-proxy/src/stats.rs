@@ -17,7 +17,7 @@ use plimsoll_traffic::Backend;
 use tokio::runtime::RuntimeMetrics;
 
 use crate::error::OUR_REASONS;
-use crate::histogram::Histogram;
+use crate::histogram::{Histogram, Took};
 
 /// A number with one writer. `Relaxed`: each is a fact by itself, and nothing else is read because of it.
 #[derive(Debug, Default)]
@@ -37,14 +37,20 @@ impl Counter {
 /// Classes of the status that clients were answered with: none at all, 1xx to 5xx.
 pub const CODES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
+/// Where a status stands in [`CODES`].
+pub(crate) fn class(status: u16) -> usize {
+    Some(usize::from(status / 100)).filter(|class| *class < CODES.len()).unwrap_or(0)
+}
+
 /// What is counted about an exchange once it has ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ended {
-    pub(crate) status: u16,
+    /// Where its status stands in [`CODES`].
+    pub(crate) class: usize,
     pub(crate) received: u64,
     pub(crate) sent: u64,
     pub(crate) retries: u32,
-    pub(crate) took: Duration,
+    pub(crate) took: Took,
     /// Why it did not end well; empty if it did.
     pub(crate) reason: &'static str,
 }
@@ -68,8 +74,7 @@ impl Traffic {
     }
 
     pub(crate) fn count(&self, ended: &Ended) {
-        let class = usize::from(ended.status / 100);
-        self.codes[if class < CODES.len() { class } else { 0 }].add(1);
+        self.codes[ended.class].add(1);
         self.received.add(ended.received);
         self.sent.add(ended.sent);
         self.took.observe(ended.took);
@@ -134,7 +139,7 @@ pub(crate) struct Target {
 
 impl Target {
     /// It answered, or was the last that was tried.
-    pub(crate) fn count(&self, ended: &Ended, first_byte: Option<Duration>) {
+    pub(crate) fn count(&self, ended: &Ended, first_byte: Option<Took>) {
         self.traffic.count(&Ended { reason: "", ..*ended });
         if let Some(first_byte) = first_byte {
             self.first_byte.observe(first_byte);

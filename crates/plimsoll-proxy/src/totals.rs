@@ -182,7 +182,7 @@ impl Stats {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::{Ended, Open};
+    use crate::stats::{Ended, Open, class};
 
     fn stats(file: &str, previous: Option<&Stats>) -> Stats {
         let config = plimsoll_config::from_flags(&[":8080".to_owned()], &[file.to_owned()]).unwrap().config;
@@ -192,23 +192,24 @@ mod tests {
         Stats::new(&config, ["a", "b", "a"].into_iter(), &backends, previous)
     }
 
-    const FINE: Ended = Ended {
-        status: 204,
-        received: 10,
-        sent: 100,
-        retries: 0,
-        took: Duration::from_millis(3),
-        reason: "",
-    };
+    fn fine() -> Ended {
+        let took = Duration::from_millis(3).into();
+        Ended { class: class(204), received: 10, sent: 100, retries: 0, took, reason: "" }
+    }
 
     #[test]
     fn workers_are_added_up() {
         let stats = stats(":1", None);
         for worker in [0, 1, 1] {
-            stats.backend_of(0, worker).count(&FINE);
+            stats.backend_of(0, worker).count(&fine());
         }
-        stats.backend_of(0, 0).count(&Ended { status: 502, retries: 2, reason: "server_closed", ..FINE });
-        stats.backend_of(0, 1).count(&Ended { status: 0, reason: "server_closed", ..FINE });
+        stats.backend_of(0, 0).count(&Ended {
+            class: class(502),
+            retries: 2,
+            reason: "server_closed",
+            ..fine()
+        });
+        stats.backend_of(0, 1).count(&Ended { class: class(0), reason: "server_closed", ..fine() });
         let totals = stats.backend(0);
         assert_eq!((totals.codes, totals.retries), ([1, 0, 3, 0, 0, 1], 2));
         assert_eq!((totals.received, totals.sent, totals.took.count()), (50, 500, 5));
@@ -218,7 +219,7 @@ mod tests {
     #[test]
     fn routes_of_one_name_are_one() {
         let stats = stats(":1", None);
-        (0..3).for_each(|route| stats.route(route, 0).count(&FINE));
+        (0..3).for_each(|route| stats.route(route, 0).count(&fine()));
         let routes: Vec<_> = stats.routes().iter().map(|(name, totals)| (*name, totals.requests())).collect();
         assert_eq!(routes, [("a", 2), ("b", 1)]);
     }
@@ -226,13 +227,13 @@ mod tests {
     #[test]
     fn what_keeps_its_name_keeps_its_counters() {
         let old = stats(":1", None);
-        old.route(1, 0).count(&FINE);
-        old.server_of(0, 0, 1).count(&FINE, None);
+        old.route(1, 0).count(&fine());
+        old.server_of(0, 0, 1).count(&fine(), None);
         let same = stats(":1", Some(&old));
         assert_eq!((same.routes()[1].1.requests(), same.server(0, 0).traffic.requests()), (1, 1));
         let other = stats(":2", Some(&same));
         assert_eq!(other.server(0, 0).traffic.requests(), 0, "another server");
-        old.route(1, 0).count(&FINE);
+        old.route(1, 0).count(&fine());
         assert_eq!(other.routes()[1].1.requests(), 2, "an exchange that began before the change");
     }
 
@@ -240,7 +241,7 @@ mod tests {
     fn a_servers_errors_are_its_failed_attempts() {
         let stats = stats(":1", None);
         stats.server_of(0, 0, 0).failed("connect_failed");
-        stats.server_of(0, 0, 0).count(&Ended { reason: "client_closed", ..FINE }, Some(FINE.took));
+        stats.server_of(0, 0, 0).count(&Ended { reason: "client_closed", ..fine() }, Some(fine().took));
         let server = stats.server(0, 0);
         assert_eq!(server.traffic.errors, [("connect_failed", 1)]);
         assert_eq!((server.traffic.requests(), server.first_byte.count()), (1, 1));

@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use plimsoll_config::model::LogFormat;
 use plimsoll_http::{Head, Kind};
@@ -30,6 +30,9 @@ use crate::snapshot::{Snapshot, View};
 const KEPT: usize = 256;
 /// Idle pools are looked through every so many ticks: once a second.
 const SWEEP_TICKS: u32 = 20;
+
+/// A removed listener's last view is kept this much longer than a request's head may take.
+const MARGIN: Duration = Duration::from_secs(1);
 
 /// What workers are told to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +73,8 @@ pub(crate) struct Worker {
     pub(crate) number: usize,
     pub(crate) shares: Arc<Shares>,
     view: RefCell<Rc<View>>,
+    /// The last views of listeners that are gone, for requests that had begun by then.
+    leaving: RefCell<Vec<Leaving>>,
     pub(crate) dice: RefCell<Dice>,
     pub(crate) deadlines: Rc<Deadlines>,
     pub(crate) buffers: Buffers,
@@ -85,10 +90,30 @@ pub(crate) struct Worker {
     quiet: Notify,
 }
 
+/// A listener that is gone.
+struct Leaving {
+    listener: usize,
+    view: Rc<View>,
+    /// When no request that had begun can still come, in milliseconds.
+    until: u64,
+}
+
 impl Worker {
     /// The configuration of the moment; an exchange keeps what it got.
     pub(crate) fn view(&self) -> Rc<View> {
         Rc::clone(&self.view.borrow())
+    }
+
+    /// What a request of this listener is served by: the configuration of the moment, or the last one that had the listener.
+    pub(crate) fn view_of(&self, listener: usize) -> Rc<View> {
+        let leaving = self.leaving.borrow();
+        let last = leaving.iter().find(|leaving| leaving.listener == listener);
+        last.map_or_else(|| self.view(), |leaving| Rc::clone(&leaving.view))
+    }
+
+    /// True while the listener is part of the configuration.
+    pub(crate) fn has_listener(&self, listener: usize) -> bool {
+        self.view.borrow().has_listener(listener)
     }
 
     pub(crate) fn take_head(&self, kind: Kind) -> Box<Head> {
@@ -159,13 +184,15 @@ impl Worker {
         let listeners = publication.bound.iter().enumerate().map(|(place, bound)| (bound.number, place));
         let snapshot = Arc::clone(&publication.snapshot);
         let view = View::new(snapshot, listeners, Some(&self.view()), &mut self.dice.borrow_mut());
-        self.view.replace(Rc::new(view));
+        let old = self.view.replace(Rc::new(view));
+        old.retire_pools(&self.view());
         self.flush_log();
         self.log.replace(open_log(publication));
         doors.retain(|door| {
             let stays = publication.bound.iter().any(|b| b.number == door.number);
             if !stays {
                 door.close();
+                self.keep_for(door.number, &old);
             }
             stays
         });
@@ -175,6 +202,13 @@ impl Worker {
             }
         }
         self.deadlines.wake_all();
+    }
+
+    /// Keeps the view for the requests that have begun at a listener that is gone.
+    fn keep_for(&self, listener: usize, view: &Rc<View>) {
+        let patience = view.shared.config.timeouts.header + MARGIN;
+        let until = self.deadlines.now().0.saturating_add(patience.as_millis() as u64);
+        self.leaving.borrow_mut().push(Leaving { listener, view: Rc::clone(view), until });
     }
 
     /// Opens this worker's sockets of a listener: one, or several if they were inherited from a process with more workers.
@@ -246,6 +280,7 @@ pub(crate) fn run(start: Start) -> io::Result<bool> {
         deadlines: Deadlines::new(start.epoch),
         buffers: Buffers::default(),
         wall: WallClock::default(),
+        leaving: RefCell::default(),
         log: RefCell::new(None),
         ending: Cell::new(Order::Serve),
         heads: RefCell::default(),
@@ -281,10 +316,11 @@ async fn serve(worker: &Rc<Worker>, start: Start) {
         }
         // Before every wait: the last task may have ended, and said so, before the order was seen.
         if worker.is_ending() {
+            // Once closed it gives what was sent before, also what is just being sent, and then nothing more.
             inbox.close();
-        }
-        while let Ok(handed) = inbox.try_recv() {
-            listener::receive(worker, handed);
+            while let Some(handed) = inbox.recv().await {
+                listener::receive(worker, handed);
+            }
         }
         if worker.is_ending() && worker.busy.get() == 0 {
             return;
@@ -316,6 +352,7 @@ async fn tick(worker: Rc<Worker>) {
         ticks = ticks.wrapping_add(1);
         if ticks.is_multiple_of(SWEEP_TICKS) {
             worker.sweep_pools();
+            worker.leaving.borrow_mut().retain(|leaving| worker.deadlines.now().0 < leaving.until);
         }
     }
 }

@@ -14,6 +14,7 @@ use plimsoll_config::model::Config;
 use plimsoll_control::admin::{self, Admin, Phase, Published};
 use plimsoll_control::handover::Given;
 use plimsoll_control::reload::{Outcome, Request, Watch, Wish};
+use plimsoll_control::systemd::{self, Heartbeat};
 use plimsoll_control::{files, resolve};
 use plimsoll_proxy::{Millis, Proxy, Snapshot, StartError, notice};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -49,12 +50,15 @@ pub(crate) struct Running {
     upgrade: Option<Upgrade>,
     /// Until when to try for an admin address that an old process still holds.
     admin_until: Option<Instant>,
+    heartbeat: Heartbeat,
 }
 
 /// Why there is none.
 pub(crate) enum Failed {
     /// Host names that were not resolved.
     Unresolved(Vec<String>),
+    /// The service manager passes sockets that are of no use.
+    Passed(io::Error),
     /// The proxy cannot start.
     Start(StartError),
     /// The admin address cannot be bound.
@@ -65,6 +69,7 @@ impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failed::Unresolved(lines) => f.write_str(&lines.join("\n")),
+            Failed::Passed(error) => error.fmt(f),
             Failed::Start(error) => error.fmt(f),
             Failed::Admin(address, error) => write!(f, "cannot listen on {address} ([admin] bind): {error}"),
         }
@@ -85,13 +90,16 @@ impl Failed {
 pub(crate) fn start(config: Config, file: Option<PathBuf>, given: Option<Given>) -> Result<Running, Failed> {
     let program = upgrade::own_program();
     let snapshot = Arc::new(Snapshot::new(resolved(config)?, None));
-    let (sockets, old) = take(given, &snapshot);
+    let (mut sockets, old) = take(given, &snapshot);
+    sockets.extend(passed(&snapshot.config).map_err(Failed::Passed)?);
     let proxy = Proxy::start(&snapshot, sockets).map_err(Failed::Start)?;
     let (ask, wishes) = mpsc::channel(4);
     let published = Arc::new(Published::new(Arc::clone(&snapshot), Some(ask)));
     let watch = file.as_deref().filter(|_| snapshot.config.watch).map(Watch::new);
     let (admin, upgrade, admin_until) = (None, None, None);
-    let mut running = Running { proxy, published, admin, file, wishes, watch, program, upgrade, admin_until };
+    let heartbeat = Heartbeat::new();
+    let mut running =
+        Running { proxy, published, admin, file, wishes, watch, program, upgrade, admin_until, heartbeat };
     match old {
         // The old process holds the admin address until it knows that this one serves.
         Some(old) => {
@@ -104,6 +112,7 @@ pub(crate) fn start(config: Config, file: Option<PathBuf>, given: Option<Given>)
                 running.proxy.join();
                 return Err(failed);
             }
+            systemd::ready("serving");
         }
     }
     running.published.enter(Phase::Serving);
@@ -117,6 +126,12 @@ fn take(given: Option<Given>, snapshot: &Snapshot) -> (Vec<TcpListener>, Option<
         snapshot.note_refused(&backend, &server, Millis::default());
     }
     (std::mem::take(&mut given.sockets), Some(given))
+}
+
+/// The sockets of socket activation.
+fn passed(config: &Config) -> io::Result<Vec<TcpListener>> {
+    let binds: Vec<SocketAddr> = config.listeners.iter().map(|listener| listener.bind).collect();
+    systemd::wanted(systemd::inherited()?, &binds)
 }
 
 fn resolved(mut config: Config) -> Result<Config, Failed> {
@@ -179,11 +194,17 @@ impl Running {
         let stop = self.until_told_to_stop(&mut signals).await;
         self.published.enter(Phase::Draining);
         let drain = self.proxy.snapshot().config.timeouts.drain;
+        match stop {
+            Stop::Retire => self.heartbeat = Heartbeat::never(), // the new process is the service now
+            Stop::Deadline => systemd::stopping(Some(drain)),
+            Stop::Patient => systemd::stopping(None),
+        }
         let stop = self.begin_to_end(stop, &mut signals).await;
         let until = (stop == Stop::Deadline).then(|| Instant::now() + drain);
         while !self.proxy.is_finished() {
             let late = until.is_some_and(|until| Instant::now() >= until);
             tokio::select! {
+                () = self.heartbeat.next() => {}
                 _ = signals.terminate.recv() => self.proxy.cut(),
                 _ = signals.interrupt.recv() => self.proxy.cut(),
                 () = tokio::time::sleep(LOOK) => if late { self.proxy.cut() },
@@ -194,12 +215,18 @@ impl Running {
 
     /// Tells the workers to end. After a handover that takes as long as the last connection lives, unless a signal asks for more haste.
     async fn begin_to_end(&mut self, stop: Stop, signals: &mut Signals) -> Stop {
+        // From now on nobody takes wishes: who waits for an outcome is told so by their answers being dropped.
+        self.wishes.close();
+        while self.wishes.try_recv().is_ok() {}
         if stop != Stop::Retire {
+            if let Some(upgrade) = self.upgrade.take() {
+                upgrade.call_off();
+            }
             self.proxy.drain();
             return stop;
         }
-        self.admin = None; // the new process waits for the address
         self.proxy.retire();
+        self.admin = None; // the new process waits for the address
         while !self.proxy.is_finished() {
             tokio::select! {
                 _ = signals.terminate.recv() => { self.proxy.drain(); return Stop::Deadline }
@@ -270,13 +297,12 @@ impl Running {
         loop {
             // The losers are only waits.
             tokio::select! {
+                () = self.heartbeat.next() => {}
                 _ = signals.terminate.recv() => return Stop::Deadline,
                 _ = signals.interrupt.recv() => return Stop::Deadline,
                 _ = signals.quit.recv() => return Stop::Patient,
-                _ = report.tick() => {
-                    self.proxy.report();
-                    self.try_for_admin();
-                }
+                _ = report.tick() => self.proxy.report(),
+                () = tokio::time::sleep(LOOK), if self.admin_until.is_some() => self.try_for_admin(),
                 _ = signals.reopen.recv() => self.proxy.reopen_log(),
                 _ = signals.hang_up.recv() => { let _ = self.reload(); }
                 Some(request) = self.wishes.recv() => match request.wish {
@@ -303,7 +329,9 @@ impl Running {
 
     /// Takes the configuration again. With any problem everything stays as it was; either way the operator is told.
     fn reload(&mut self) -> Outcome {
+        systemd::reloading();
         let outcome = self.take_configuration();
+        systemd::ready(outcome.as_deref().unwrap_or("serving; the last reload failed, see the journal"));
         self.published.reloaded(outcome.is_ok());
         match &outcome {
             Ok(done) => notice(done),

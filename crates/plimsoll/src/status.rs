@@ -43,9 +43,11 @@ fn show(address: SocketAddr, args: &cli::Status) -> Result<Exit, String> {
             (None, false) => page(&now, None),
             (Some((before, then)), false) => page(&now, Some((before, at - *then))),
         };
-        let printed = terminal::print(&format!("{clear}{shown}"));
-        if !args.watch || printed != Exit::Fine {
-            return Ok(printed);
+        if !args.watch {
+            return Ok(terminal::print(&shown));
+        }
+        if let Some(end) = terminal::stream(&format!("{clear}{shown}")) {
+            return Ok(end);
         }
         last = Some((now, at));
         std::thread::sleep(EVERY);

@@ -23,6 +23,19 @@ pub(crate) fn print(text: &str) -> Exit {
     }
 }
 
+/// Writes `text`, one of many, to standard output; how the process then ends, once nobody reads any more.
+pub(crate) fn stream(text: &str) -> Option<Exit> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => None,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Some(Exit::Fine),
+        Err(error) => {
+            err(&format!("plimsoll: cannot write to standard output: {error}\n"));
+            Some(Exit::Internal)
+        }
+    }
+}
+
 /// Writes `text` to standard error. A failure has nowhere to be told, so there is none to return.
 pub(crate) fn err(text: &str) {
     let _ = write_all(&mut io::stderr().lock(), text.as_bytes());

@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use plimsoll_control::handover::{self, READY};
 use plimsoll_control::reload::Outcome;
+use plimsoll_control::systemd;
 use plimsoll_proxy::Proxy;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
@@ -62,12 +64,25 @@ impl Upgrade {
         let said = tokio::time::timeout_at(upgrade.until, upgrade.stream.read_u8()).await;
         let id = upgrade.child.id();
         if let Ok(Ok(READY)) = said {
+            systemd::handed_over(id);
             return Ok(format!("upgraded: process {id} serves now, this one finishes what it has"));
         }
         let _ = upgrade.child.kill(); // it may have ended already
         let status = upgrade.child.wait().map_or_else(|e| e.to_string(), |status| status.to_string());
         let reason = if said.is_err() { "did not serve within a minute" } else { "ended before it served" };
         Err(format!("not upgraded: process {id} {reason} ({status}); this one goes on\n"))
+    }
+
+    /// Ends the new process, because this one is to end and nobody is to come after it.
+    pub(crate) fn call_off(mut self) {
+        if matches!(self.stream.try_read(&mut [0]), Ok(1)) {
+            // It serves already, and finishes what it has by now.
+            let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        } else {
+            let _ = self.child.kill(); // it may have ended already
+            let _ = self.child.wait();
+        }
+        self.answer(&Err("not upgraded: this process is told to stop\n".to_owned()));
     }
 
     /// Tells whoever asked.

@@ -14,7 +14,15 @@ use std::process::{Command, Stdio};
 use super::process::Process;
 
 /// What to install for a program that is not called like its package.
-const PACKAGES: [(&str, &str); 2] = [("nginx", "nginx-light"), ("node", "nodejs")];
+const PACKAGES: [(&str, &str); 7] = [
+    ("nginx", "nginx-light"),
+    ("node", "nodejs"),
+    ("promtool", "prometheus"),
+    ("dpkg-deb", "dpkg"),
+    ("man", "man-db"),
+    ("systemd-analyze", "systemd"),
+    ("systemd-socket-activate", "systemd"),
+];
 
 /// The program, or `None` after saying loudly that it is missing.
 pub(crate) fn need(program: &str) -> Option<PathBuf> {

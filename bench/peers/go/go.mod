@@ -1,0 +1,3 @@
+module plimsoll-bench-proxy
+
+go 1.21
