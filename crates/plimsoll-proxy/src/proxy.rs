@@ -7,6 +7,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -26,6 +27,8 @@ use crate::worker::{self, Order, Publication, Start};
 /// Descriptors that are not for connections: log, admin, standard streams; and those of each worker besides its listeners.
 const RESERVED_DESCRIPTORS: u64 = 48;
 const WORKER_DESCRIPTORS: u64 = 4;
+/// How long workers may take to serve a new configuration before nobody waits for them.
+const ADOPT: Duration = Duration::from_secs(1);
 /// How long workers may take to close the socket of a listener that is gone.
 const LET_GO: Duration = Duration::from_secs(1);
 /// How long the last log lines may take.
@@ -101,6 +104,7 @@ impl Proxy {
         let worker_count = snapshot.stats.workers();
         let everywhere = Arc::new(Gate::new(budget(snapshot, worker_count)?));
         let (publications, _) = watch::channel(Arc::new(Publication {
+            adopted: AtomicUsize::new(0),
             snapshot: Arc::clone(snapshot),
             bound: Vec::new(),
             log: None,
@@ -128,6 +132,7 @@ impl Proxy {
                 return Err(StartError::Worker(e));
             }
         }
+        proxy.wait_for_workers(); // "ready" means that every worker has the descriptors it needs
         Ok(proxy)
     }
 
@@ -171,7 +176,17 @@ impl Proxy {
         self.left.dedup();
         self.bound = bound;
         self.announce();
+        self.wait_for_workers();
         Ok(())
+    }
+
+    /// Waits until every worker serves what was announced, so that who is told of it can rely on it.
+    fn wait_for_workers(&self) {
+        let (began, publication) = (Instant::now(), Arc::clone(&self.publications.borrow()));
+        // Relaxed: nothing is read because of it. A worker that hangs must not keep the others' operator waiting.
+        while publication.adopted.load(Ordering::Relaxed) < self.worker_count && began.elapsed() < ADOPT {
+            std::thread::sleep(Duration::from_micros(100));
+        }
     }
 
     /// The listeners of `snapshot`: those there are, those whose sockets were `inherited`, and new ones.
@@ -232,6 +247,7 @@ impl Proxy {
             bound.limits.adopt(listener);
         }
         self.publications.send_replace(Arc::new(Publication {
+            adopted: AtomicUsize::new(0),
             snapshot: Arc::clone(&self.snapshot),
             bound: self.bound.clone(),
             log: self.log.as_ref().map(|(_, queue)| (self.snapshot.config.log.format, queue.clone())),
@@ -277,7 +293,13 @@ impl Proxy {
         // The workers have sockets of their own; ours must not keep the addresses open.
         self.bound.clear();
         let snapshot = Arc::clone(&self.snapshot);
-        self.publications.send_replace(Arc::new(Publication { snapshot, bound: Vec::new(), log: None }));
+        let adopted = AtomicUsize::new(0);
+        self.publications.send_replace(Arc::new(Publication {
+            adopted,
+            snapshot,
+            bound: Vec::new(),
+            log: None,
+        }));
     }
 
     /// The listening sockets, by the configured address: what an upgrade hands over.

@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use plimsoll_config::model::LogFormat;
@@ -47,6 +48,8 @@ pub(crate) enum Order {
 
 /// What all workers serve from now on.
 pub(crate) struct Publication {
+    /// Workers that serve it.
+    pub(crate) adopted: AtomicUsize,
     pub(crate) snapshot: Arc<Snapshot>,
     /// In the order of the snapshot's listeners.
     pub(crate) bound: Vec<Arc<Bound>>,
@@ -309,6 +312,7 @@ async fn serve(worker: &Rc<Worker>, start: Start) {
             Order::Serve if publications.has_changed().unwrap_or(false) => {
                 let publication = Arc::clone(&publications.borrow_and_update());
                 worker.adopt(&publication, (number, workers), &mut doors);
+                publication.adopted.fetch_add(1, Ordering::Relaxed);
             }
             Order::Serve => {}
             Order::Retire | Order::Drain => worker.end(order, &mut doors),
