@@ -40,6 +40,8 @@ pub(crate) struct Running {
     published: Arc<Published>,
     /// Answers until dropped.
     admin: Option<Admin>,
+    /// One that a reload has replaced: it still has to tell who asked for the reload.
+    old_admin: Option<Admin>,
     /// Where the configuration came from; `None` if it came from options.
     file: Option<PathBuf>,
     wishes: mpsc::Receiver<Request>,
@@ -98,8 +100,19 @@ pub(crate) fn start(config: Config, file: Option<PathBuf>, given: Option<Given>)
     let watch = file.as_deref().filter(|_| snapshot.config.watch).map(Watch::new);
     let (admin, upgrade, admin_until) = (None, None, None);
     let heartbeat = Heartbeat::new();
-    let mut running =
-        Running { proxy, published, admin, file, wishes, watch, program, upgrade, admin_until, heartbeat };
+    let mut running = Running {
+        proxy,
+        published,
+        admin,
+        old_admin: None,
+        file,
+        wishes,
+        watch,
+        program,
+        upgrade,
+        admin_until,
+        heartbeat,
+    };
     match old {
         // The old process holds the admin address until it knows that this one serves.
         Some(old) => {
@@ -301,7 +314,10 @@ impl Running {
                 _ = signals.terminate.recv() => return Stop::Deadline,
                 _ = signals.interrupt.recv() => return Stop::Deadline,
                 _ = signals.quit.recv() => return Stop::Patient,
-                _ = report.tick() => self.proxy.report(),
+                _ = report.tick() => {
+                    self.proxy.report();
+                    self.old_admin = None;
+                }
                 () = tokio::time::sleep(LOOK), if self.admin_until.is_some() => self.try_for_admin(),
                 _ = signals.reopen.recv() => self.proxy.reopen_log(),
                 _ = signals.hang_up.recv() => { let _ = self.reload(); }
@@ -336,6 +352,10 @@ impl Running {
         match &outcome {
             Ok(done) => notice(done),
             Err(problems) => {
+                // What was just tried is not tried again by the watch.
+                if let (Some(watch), Some(path)) = (&mut self.watch, &self.file) {
+                    *watch = Watch::new(path);
+                }
                 terminal::err(problems);
                 notice("not reloaded: the configuration in force stays");
             }
@@ -351,32 +371,38 @@ impl Running {
         let loaded = files::load_file(&path).map_err(|error| error.render(false))?;
         let before = Arc::clone(self.proxy.snapshot());
         let snapshot = Arc::new(Snapshot::new(resolved(loaded.config).map_err(line)?, Some(&before)));
-        let admin_stays = snapshot.config.admin == before.config.admin;
+        // The new admin address first: if it is taken, nothing else changes either.
+        let admin = match snapshot.config.admin == before.config.admin {
+            true => None,
+            false => Some(self.started_admin(&snapshot.config).map_err(line)?),
+        };
         self.proxy.publish(&snapshot).map_err(|error| line(Failed::Start(error)))?;
         self.published.show(Arc::clone(&snapshot));
-        if snapshot.config.watch != self.watch.is_some() {
-            self.watch = snapshot.config.watch.then(|| Watch::new(&path));
+        // What was just taken is what later looks compare with.
+        self.watch = snapshot.config.watch.then(|| Watch::new(&path));
+        if let Some(admin) = admin {
+            self.old_admin = std::mem::replace(&mut self.admin, admin);
         }
         let mut done = configuration::summary(&snapshot.config);
-        if !admin_stays {
-            let opened = self.open_admin();
-            opened.err().into_iter().for_each(|failed| done.push_str(&format!("; {failed}")));
-        }
         if snapshot.config.workers.is_some_and(|n| n.get() != self.proxy.workers()) {
             done.push_str("; a change of workers takes a restart");
         }
         Ok(format!("reloaded {}: {done}", path.display()))
     }
 
-    /// Opens the admin address that the configuration names, in place of any other.
+    /// Opens the admin address that the configuration names.
     fn open_admin(&mut self) -> Result<(), Failed> {
-        self.admin = None;
-        let Some(admin) = self.proxy.snapshot().config.admin.clone() else { return Ok(()) };
+        let config = &self.proxy.snapshot().config;
+        self.admin = self.started_admin(config)?;
+        Ok(())
+    }
+
+    fn started_admin(&self, config: &Config) -> Result<Option<Admin>, Failed> {
+        let Some(admin) = &config.admin else { return Ok(None) };
         let started = admin::start(admin.bind, Arc::clone(&self.published))
             .map_err(|error| Failed::Admin(admin.bind, error))?;
         notice(&format!("admin on {}", started.address()));
-        self.admin = Some(started);
-        Ok(())
+        Ok(Some(started))
     }
 }
 

@@ -118,7 +118,6 @@ fn a_listener_that_cannot_be_bound_is_refused_with_all_the_others() {
 }
 
 #[test]
-#[ignore = "the admin address is bound after the rest is in force"]
 fn an_admin_address_that_is_taken_is_refused() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
     let address = taken.local_addr().expect("it is bound");

@@ -80,7 +80,6 @@ fn watching_can_be_turned_on_and_off() {
 }
 
 #[test]
-#[ignore = "the watch does not learn what HUP and the verb have taken"]
 fn a_watched_file_that_goes_back_is_taken_back() {
     let (a, b) = (Named::start("a"), Named::start("b"));
     let program = Plimsoll::start(&watched(&a, ""));
@@ -214,7 +213,6 @@ fn the_access_log_moves_and_no_line_is_lost() {
 }
 
 #[test]
-#[ignore = "the old admin address is closed before it has answered who asked"]
 fn the_admin_address_moves_whoever_asks_for_it() {
     let origin = Origin::serve();
     for way in [Way::HangUp, Way::Verb] {
