@@ -5,7 +5,7 @@
 
 use crate::field::{Field, Known};
 use crate::framing::Framing;
-use crate::head::{Head, Version};
+use crate::head::Head;
 use crate::target::Target;
 
 /// `METHOD SP target SP HTTP/1.1 CRLF`.
@@ -106,19 +106,10 @@ pub fn number(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(&digits[at..]);
 }
 
-/// True for a field that stands for itself: neither framing, hop, nor one of those a proxy writes anew.
+/// True for the fields that tell a server who asked; a proxy writes them anew.
 #[must_use]
 pub fn is_forwarding(known: Known) -> bool {
     matches!(known, Known::Forwarded | Known::XForwardedFor | Known::XForwardedProto | Known::XForwardedHost)
-}
-
-/// The version of a message, as a number for logs.
-#[must_use]
-pub fn version_name(version: Version) -> &'static str {
-    match version {
-        Version::Http10 => "HTTP/1.0",
-        Version::Http11 => "HTTP/1.1",
-    }
 }
 
 #[cfg(test)]
