@@ -1,6 +1,6 @@
 //! Which bytes may stand where: tables for the grammar of RFC 9110 and 9112.
 //!
-//! Names are looked up byte by byte; values, which are long, are checked eight bytes at a time.
+//! Names are looked up byte by byte; values, which are long, are looked through eight bytes at a time.
 
 const TOKEN: [bool; 256] = table(b"!#$%&'*+-.^_`|~", true);
 const HOST: [bool; 256] = table(b"-._~!$&'()*+;=%", true);
@@ -47,22 +47,38 @@ pub(crate) fn is_value_byte(b: u8) -> bool {
     (b >= 0x20 && b != 0x7f) || b == b'\t'
 }
 
-/// True if every byte may stand in a field value. Eight at a time: a byte below 0x20 borrows into its top bit when 0x20 is
-/// taken away; 0x7f becomes zero when xored. The word test may report HTAB or a neighbour of a true hit, so a hit is looked at byte by byte.
-pub(crate) fn is_value(bytes: &[u8]) -> bool {
+/// How many bytes at the front may stand in a field value; all of them, or up to the first control.
+///
+/// Eight at a time: a byte below 0x20 borrows into its top bit when 0x20 is taken away; 0x7f becomes zero when xored. The word
+/// test may report HTAB, or a neighbour behind a true hit, never one before it; so what it reports is looked at byte by byte.
+pub(crate) fn value_len(bytes: &[u8]) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const TOPS: u64 = ONES << 7;
     let (words, rest) = bytes.as_chunks::<8>();
+    let mut len = 0;
     for word in words {
         let w = u64::from_le_bytes(*word);
         let low = w.wrapping_sub(ONES * 0x20) & !w;
         let x = w ^ (ONES * 0x7f);
         let del = x.wrapping_sub(ONES) & !x;
-        if (low | del) & TOPS != 0 && !word.iter().all(|&b| is_value_byte(b)) {
-            return false;
+        let hits = (low | del) & TOPS;
+        if hits != 0 {
+            let first = hits.trailing_zeros() as usize / 8;
+            if word[first] != b'\t' {
+                return len + first;
+            }
+            if let Some(at) = word.iter().position(|&b| !is_value_byte(b)) {
+                return len + at;
+            }
         }
+        len += 8;
     }
-    rest.iter().all(|&b| is_value_byte(b))
+    len + rest.iter().position(|&b| !is_value_byte(b)).unwrap_or(rest.len())
+}
+
+/// True if every byte may stand in a field value.
+pub(crate) fn is_value(bytes: &[u8]) -> bool {
+    value_len(bytes) == bytes.len()
 }
 
 #[cfg(test)]
@@ -76,7 +92,11 @@ mod tests {
                 for fill in [b'a', b' ', b'\t', 0x80, 0xff] {
                     let mut v = [fill; 17];
                     v[at] = b;
-                    assert_eq!(is_value(&v), v.iter().all(|&b| is_value_byte(b)), "{b} at {at}");
+                    let first = v.iter().position(|&b| !is_value_byte(b)).unwrap_or(17);
+                    assert_eq!(value_len(&v), first, "{b} at {at}");
+                    let mut behind = v;
+                    behind[16] = 0;
+                    assert_eq!(value_len(&behind), first.min(16), "{b} at {at}, a control behind");
                 }
             }
         }

@@ -149,25 +149,22 @@ pub(crate) fn is_framing_lookalike(name: &[u8]) -> bool {
     same(b"content-length") || same(b"transfer-encoding")
 }
 
-/// What a field name contains.
-pub(crate) enum Name {
-    Plain,
-    Underscored,
-    Bad,
+/// A name, and whether it contains `_`.
+pub(crate) struct Name {
+    /// In bytes; 0 where there is none.
+    pub(crate) len: usize,
+    pub(crate) underscore: bool,
 }
 
-/// Looks at every byte of a name once.
-pub(crate) fn judge_name(name: &[u8]) -> Name {
-    let (mut token, mut underscore) = (true, false);
-    for &b in name {
-        token &= is_token_byte(b);
+/// The name that the bytes begin with: as many as may stand in one.
+pub(crate) fn name_at(bytes: &[u8]) -> Name {
+    let mut underscore = false;
+    let ends = |&b: &u8| {
         underscore |= b == b'_';
-    }
-    match (token && !name.is_empty(), underscore) {
-        (false, _) => Name::Bad,
-        (true, false) => Name::Plain,
-        (true, true) => Name::Underscored,
-    }
+        !is_token_byte(b)
+    };
+    let len = bytes.iter().position(ends).unwrap_or(bytes.len());
+    Name { len, underscore }
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@
 
 use memchr::memchr;
 
-use crate::chars::{is_target_byte, is_token, is_token_byte, is_value};
-use crate::field::{Field, Known, Name, Span, is_framing_lookalike, judge_name};
+use crate::chars::{is_target_byte, is_token, is_token_byte, is_value, value_len};
+use crate::field::{Field, Known, Name, Span, is_framing_lookalike, name_at};
 use crate::reason::Reason;
 
 /// Bytes that a request line may have besides its target: the longest method, two spaces, the version, CRLF.
@@ -157,6 +157,16 @@ impl Head {
     /// The first thing wrong with it. The message cannot be understood from there on: answer and close.
     pub fn parse(&mut self, buffer: &[u8], limits: &Limits) -> Result<bool, Reason> {
         while self.stage != Stage::Done {
+            // Nearly every line: a field that is here whole and has nothing wrong with it takes one look at each byte.
+            if self.stage == Stage::Fields
+                && self.scan == self.line
+                && let Some(line) = FieldLine::at(buffer, self.line)
+            {
+                self.line = line.to + 2;
+                self.scan = self.line;
+                self.field_line(buffer, &line, limits)?;
+                continue;
+            }
             let Some(at) = memchr(b'\n', &buffer[self.scan..]) else {
                 self.scan = buffer.len();
                 self.judge_partial(buffer, limits)?;
@@ -275,9 +285,10 @@ impl Head {
                 self.stage = Stage::Done;
                 Ok(())
             }
-            (Stage::Fields, _) if self.line - self.section > limits.section => Err(Reason::HeaderTooLarge),
-            (Stage::Fields, _) if self.fields.len() == limits.fields => Err(Reason::TooManyFields),
-            (Stage::Fields, _) => self.field_line(buffer, from, to),
+            (Stage::Fields, _) => match FieldLine::at(buffer, from) {
+                Some(line) => self.field_line(buffer, &line, limits),
+                None => self.within(limits).and_then(|()| Err(FieldLine::fault(&buffer[from..to]))),
+            },
             (Stage::Done, _) => Ok(()),
         }
     }
@@ -346,36 +357,27 @@ impl Head {
         self.stage = Stage::Fields;
     }
 
-    fn field_line(&mut self, buffer: &[u8], from: usize, to: usize) -> Result<(), Reason> {
-        let line = &buffer[from..to];
-        if matches!(line[0], b' ' | b'\t') {
-            return Err(Reason::ObsFold);
+    /// Whether there may be one more field, whose line has just ended.
+    fn within(&self, limits: &Limits) -> Result<(), Reason> {
+        if self.line - self.section > limits.section {
+            return Err(Reason::HeaderTooLarge);
         }
-        let colon = memchr(b':', line).ok_or(Reason::FieldName)?;
-        let name = &line[..colon];
-        let underscore = match judge_name(name) {
-            Name::Bad if matches!(name.last(), Some(b' ' | b'\t')) => return Err(Reason::SpaceBeforeColon),
-            Name::Bad => return Err(Reason::FieldName),
-            Name::Plain => false,
-            Name::Underscored if is_framing_lookalike(name) => return Err(Reason::FramingLookalike),
-            Name::Underscored => true,
-        };
-        let value = Span::new(from + colon + 1, to).trim(buffer);
-        if !is_value(value.of(buffer)) {
-            return Err(if value.of(buffer).contains(&b'\r') { Reason::LineEnd } else { Reason::Control });
+        if self.fields.len() == limits.fields { Err(Reason::TooManyFields) } else { Ok(()) }
+    }
+
+    fn field_line(&mut self, buffer: &[u8], line: &FieldLine, limits: &Limits) -> Result<(), Reason> {
+        let &FieldLine { from, colon, to, underscore } = line;
+        self.within(limits)?;
+        let name = &buffer[from..colon];
+        if underscore && is_framing_lookalike(name) {
+            return Err(Reason::FramingLookalike);
         }
+        let canonical = is_canonical(&buffer[colon + 1..to]);
+        let value = if canonical { Span::new(colon + 2, to) } else { Span::new(colon + 1, to).trim(buffer) };
         self.underscore |= underscore;
         let known = Known::of(name);
-        let canonical =
-            value.from as usize == from + colon + 2 && value.to as usize == to && line[colon + 1] == b' ';
-        self.fields.push(Field {
-            name: Span::new(from, from + colon),
-            value,
-            known,
-            hop: false,
-            underscore,
-            canonical,
-        });
+        let name = Span::new(from, colon);
+        self.fields.push(Field { name, value, known, hop: false, underscore, canonical });
         self.note(buffer, known, value)
     }
 
@@ -439,6 +441,49 @@ impl Head {
             }
         }
     }
+}
+
+/// A field's line with nothing wrong in it, as places in the buffer.
+struct FieldLine {
+    from: usize,
+    colon: usize,
+    /// Where its CRLF begins.
+    to: usize,
+    underscore: bool,
+}
+
+impl FieldLine {
+    /// The line that begins at `from`; `None` if it has not ended yet, or has a fault.
+    fn at(buffer: &[u8], from: usize) -> Option<FieldLine> {
+        let Name { len, underscore } = name_at(&buffer[from..]);
+        let colon = from + len;
+        if len == 0 || buffer.get(colon) != Some(&b':') {
+            return None;
+        }
+        let to = colon + 1 + value_len(&buffer[colon + 1..]);
+        buffer[to..].starts_with(b"\r\n").then_some(FieldLine { from, colon, to, underscore })
+    }
+
+    /// What is wrong with a line that has ended and is none.
+    fn fault(line: &[u8]) -> Reason {
+        if matches!(line[0], b' ' | b'\t') {
+            return Reason::ObsFold;
+        }
+        let Some(colon) = memchr(b':', line) else { return Reason::FieldName };
+        match name_at(line).len {
+            len if len == colon && len > 0 => {
+                if line[colon..].contains(&b'\r') { Reason::LineEnd } else { Reason::Control }
+            }
+            _ if colon > 0 && matches!(line[colon - 1], b' ' | b'\t') => Reason::SpaceBeforeColon,
+            _ => Reason::FieldName,
+        }
+    }
+}
+
+/// True if this, behind a colon, is one space and a value without white space around it.
+fn is_canonical(bytes: &[u8]) -> bool {
+    let white = |b: &u8| matches!(b, b' ' | b'\t');
+    matches!(bytes, [b' ', value @ ..] if !value.first().is_some_and(white) && !value.last().is_some_and(white))
 }
 
 impl Span {
