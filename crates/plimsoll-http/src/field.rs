@@ -3,7 +3,7 @@
 //! A field owns nothing: its spans point into the bytes that its head was parsed from. Hop-by-hop and framing
 //! names are recognised once, while parsing, so that no later step compares strings again.
 
-use crate::chars::is_token_byte;
+use crate::chars::{is_token_byte, letters_len};
 
 /// A place in the buffer that a head was parsed from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -158,13 +158,14 @@ pub(crate) struct Name {
 
 /// The name that the bytes begin with: as many as may stand in one.
 pub(crate) fn name_at(bytes: &[u8]) -> Name {
-    let mut underscore = false;
+    let letters = letters_len(bytes);
+    let (rest, mut underscore) = (&bytes[letters..], false);
     let ends = |&b: &u8| {
         underscore |= b == b'_';
         !is_token_byte(b)
     };
-    let len = bytes.iter().position(ends).unwrap_or(bytes.len());
-    Name { len, underscore }
+    let more = rest.iter().position(ends).unwrap_or(rest.len());
+    Name { len: letters + more, underscore }
 }
 
 #[cfg(test)]
