@@ -6,8 +6,9 @@
 
 use memchr::memchr;
 
-use crate::chars::{is_target_byte, is_token, is_token_byte, is_value, value_len};
-use crate::field::{Field, Known, Name, Span, is_framing_lookalike, name_at};
+use crate::chars::{is_target_byte, is_token, is_token_byte, is_value};
+use crate::field::{Field, Known, Span, is_framing_lookalike};
+use crate::field_line::FieldLine;
 use crate::reason::Reason;
 
 /// Bytes that a request line may have besides its target: the longest method, two spaces, the version, CRLF.
@@ -366,14 +367,13 @@ impl Head {
     }
 
     fn field_line(&mut self, buffer: &[u8], line: &FieldLine, limits: &Limits) -> Result<(), Reason> {
-        let &FieldLine { from, colon, to, underscore } = line;
+        let &FieldLine { from, colon, underscore, .. } = line;
         self.within(limits)?;
         let name = &buffer[from..colon];
         if underscore && is_framing_lookalike(name) {
             return Err(Reason::FramingLookalike);
         }
-        let canonical = is_canonical(&buffer[colon + 1..to]);
-        let value = if canonical { Span::new(colon + 2, to) } else { Span::new(colon + 1, to).trim(buffer) };
+        let (value, canonical) = line.value(buffer);
         self.underscore |= underscore;
         let known = Known::of(name);
         let name = Span::new(from, colon);
@@ -440,59 +440,6 @@ impl Head {
                 }
             }
         }
-    }
-}
-
-/// A field's line with nothing wrong in it, as places in the buffer.
-struct FieldLine {
-    from: usize,
-    colon: usize,
-    /// Where its CRLF begins.
-    to: usize,
-    underscore: bool,
-}
-
-impl FieldLine {
-    /// The line that begins at `from`; `None` if it has not ended yet, or has a fault.
-    fn at(buffer: &[u8], from: usize) -> Option<FieldLine> {
-        let Name { len, underscore } = name_at(&buffer[from..]);
-        let colon = from + len;
-        if len == 0 || buffer.get(colon) != Some(&b':') {
-            return None;
-        }
-        let to = colon + 1 + value_len(&buffer[colon + 1..]);
-        buffer[to..].starts_with(b"\r\n").then_some(FieldLine { from, colon, to, underscore })
-    }
-
-    /// What is wrong with a line that has ended and is none.
-    fn fault(line: &[u8]) -> Reason {
-        if matches!(line[0], b' ' | b'\t') {
-            return Reason::ObsFold;
-        }
-        let Some(colon) = memchr(b':', line) else { return Reason::FieldName };
-        match name_at(line).len {
-            len if len == colon && len > 0 => {
-                if line[colon..].contains(&b'\r') { Reason::LineEnd } else { Reason::Control }
-            }
-            _ if colon > 0 && matches!(line[colon - 1], b' ' | b'\t') => Reason::SpaceBeforeColon,
-            _ => Reason::FieldName,
-        }
-    }
-}
-
-/// True if this, behind a colon, is one space and a value without white space around it.
-fn is_canonical(bytes: &[u8]) -> bool {
-    let white = |b: &u8| matches!(b, b' ' | b'\t');
-    matches!(bytes, [b' ', value @ ..] if !value.first().is_some_and(white) && !value.last().is_some_and(white))
-}
-
-impl Span {
-    /// Without optional white space at both ends.
-    fn trim(self, buffer: &[u8]) -> Span {
-        let bytes = self.of(buffer);
-        let start = bytes.iter().position(|b| !matches!(b, b' ' | b'\t')).unwrap_or(bytes.len());
-        let end = bytes.iter().rposition(|b| !matches!(b, b' ' | b'\t')).map_or(start, |at| at + 1);
-        Span { from: self.from + start as u32, to: self.from + end as u32 }
     }
 }
 

@@ -12,6 +12,7 @@ mod body;
 mod chars;
 pub mod emit;
 mod field;
+mod field_line;
 pub mod framing;
 mod head;
 mod host;

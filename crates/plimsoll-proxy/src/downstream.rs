@@ -26,6 +26,7 @@ use crate::listener::Places;
 use crate::reply::{self, Form, Sending};
 use crate::stats::{Entrance, Open, Series};
 use crate::stream::Stream;
+use crate::turn::Ticket;
 use crate::worker::{Busy, Worker};
 
 /// After a last answer, what the client still sends is read and thrown away, so that the answer is not lost to a reset: so much, so long.
@@ -47,6 +48,7 @@ pub(crate) struct Downstream {
     pub(crate) born: Millis,
     /// What its listener counts.
     pub(crate) open: Rc<Open>,
+    ticket: Ticket,
     _places: Places,
     _busy: Busy,
 }
@@ -80,6 +82,7 @@ impl Downstream {
             requests: 0,
             born: worker.deadlines.now(),
             open: Open::new(&places.entrance, worker.number),
+            ticket: Ticket::default(),
             _places: places,
             _busy: worker.enter(),
         }
@@ -131,7 +134,15 @@ impl Downstream {
     /// Bytes from the client; 0 when there will be none.
     fn poll_more(&mut self, cx: &mut Context<'_>, worker: &Worker, max: usize) -> Poll<Result<usize, Error>> {
         let empty = self.buffer.is_empty();
-        match self.stream.poll_fill(cx, &mut self.buffer, &worker.buffers, (usize::MAX, max)) {
+        let readable = !empty || self.stream.poll_readable(cx).is_ready();
+        if empty && readable && worker.turns.poll_begin(cx, &mut self.ticket).is_pending() {
+            return Poll::Pending; // its request has come, so no deadline is missed
+        }
+        let filled = match readable {
+            true => self.stream.poll_fill(cx, &mut self.buffer, &worker.buffers, (usize::MAX, max)),
+            false => Poll::Pending,
+        };
+        match filled {
             Poll::Ready(Ok(n)) => return Poll::Ready(Ok(n)),
             Poll::Ready(Err(_)) if empty => return Poll::Ready(Ok(0)),
             Poll::Ready(Err(e)) => {

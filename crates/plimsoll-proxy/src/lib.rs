@@ -35,6 +35,7 @@ mod stats;
 mod stream;
 mod totals;
 mod tunnel;
+mod turn;
 mod worker;
 
 pub use histogram::{BOUNDS, Durations};

@@ -113,6 +113,7 @@ async fn move_body(
 ) -> Result<(), Error> {
     exchange.record.phase = Phase::Data;
     down.begin().map_err(download_error)?;
+    down.join(&exchange.worker.buffers);
     let mut progress = u64::MAX;
     poll_fn(|cx| {
         let (client, buffers) = (&mut exchange.down.stream, &exchange.worker.buffers);

@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use plimsoll_config::model::LogFormat;
@@ -26,6 +26,7 @@ use crate::log_writer::LogQueue;
 use crate::notice::leave;
 use crate::share::{Handed, Shares};
 use crate::snapshot::{Snapshot, View};
+use crate::turn::Turns;
 
 /// Small things that a worker keeps for reuse, each.
 const KEPT: usize = 256;
@@ -82,6 +83,7 @@ pub(crate) struct Worker {
     pub(crate) deadlines: Rc<Deadlines>,
     pub(crate) buffers: Buffers,
     pub(crate) wall: WallClock,
+    pub(crate) turns: Rc<Turns>,
     log: RefCell<Option<Rc<AccessLog>>>,
     /// `Serve` until the worker is to end.
     ending: Cell<Order>,
@@ -266,9 +268,14 @@ fn open_log(publication: &Publication) -> Option<Rc<AccessLog>> {
 /// # Errors
 /// The runtime cannot be made.
 pub(crate) fn run(start: Start) -> io::Result<bool> {
+    let rests = Arc::new(AtomicU64::new(0));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
+        .on_thread_park({
+            let rests = Arc::clone(&rests);
+            move || rests.store(rests.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed)
+        })
         .build_local(LocalOptions::default())?;
     let mut dice = Dice::new(start.seed);
     let publication = Arc::clone(&start.publications.borrow());
@@ -283,6 +290,7 @@ pub(crate) fn run(start: Start) -> io::Result<bool> {
         deadlines: Deadlines::new(start.epoch),
         buffers: Buffers::default(),
         wall: WallClock::default(),
+        turns: Rc::new(Turns::new(rests)),
         leaving: RefCell::default(),
         log: RefCell::new(None),
         ending: Cell::new(Order::Serve),
@@ -306,6 +314,7 @@ async fn serve(worker: &Rc<Worker>, start: Start) {
     worker.deadlines.tick();
     publications.mark_changed();
     tokio::task::spawn_local(tick(Rc::clone(worker)));
+    tokio::task::spawn_local(Rc::clone(&worker.turns).call());
     loop {
         let order = *orders.borrow_and_update();
         match order {
