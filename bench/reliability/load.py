@@ -27,6 +27,10 @@ class Lost(Exception):
     pass
 
 
+class TunnelClosed(Exception):
+    """One that was open. Counted apart from requests that fail."""
+
+
 def generate(port, stop, results):
     """Runs all clients until `stop`, then puts {kind: counts} and examples of losses."""
     counts = {kind: Counter() for kind in KINDS}
@@ -46,6 +50,9 @@ def client(kind, port, stop, count, examples):
         try:
             wire = Wire(port)
             session(kind, wire, stop, count)
+        except TunnelClosed as closed:
+            count["closed tunnels"] += 1
+            examples.append(f"{kind}: {closed.__cause__!r}")
         except (OSError, Lost) as error:
             reset = isinstance(error, (ConnectionResetError, BrokenPipeError))
             count["resets" if reset else "refused" if wire is None else "failed"] += 1
@@ -114,9 +121,8 @@ def tunnel(wire, path, stop, count):
             wire.send(said)
             if wire.take(len(said)) != said:
                 raise Lost("not what was sent")
-        except (OSError, Lost):
-            count["closed tunnels"] += 1
-            raise
+        except (OSError, Lost) as error:
+            raise TunnelClosed from error
         count["done"] += 1
         time.sleep(HEARTBEAT)
 
