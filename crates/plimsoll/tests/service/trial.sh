@@ -18,7 +18,7 @@ fact() {
   local text=$1
   shift
   "$@" || failed "$text: $*"
-  echo "$text"
+  echo "$text ($SECONDS s)"
 }
 
 # not COMMAND...
@@ -62,8 +62,11 @@ dpkg -i /trial/plimsoll.deb >/dev/null || failed "dpkg -i"
 fact "installing starts nothing" is_in_state inactive/dead
 if (($(systemctl --version | sed -n '1s/systemd \([0-9]*\).*/\1/p') < 253)); then
   install -D -m 644 /usr/share/doc/plimsoll/examples/plimsoll-before-253.conf /etc/systemd/system/plimsoll.service.d/before-253.conf
-  systemctl daemon-reload
 fi
+mkdir -p /etc/systemd/system/plimsoll.service.d
+# Shorter than a request takes: the service has to ask for more time.
+printf '[Service]\nTimeoutStopSec=1s\n' >/etc/systemd/system/plimsoll.service.d/stop.conf
+systemctl daemon-reload
 plimsoll origin --listen 127.0.0.1:3000 --name slow --delay 2s >/dev/null &
 eventually is_in_flight 0 || failed "the server"
 
@@ -109,6 +112,15 @@ systemctl stop plimsoll
 wait $slow
 fact "a stop finishes what is in flight" is "$(cat /trial/slow)" 200
 fact "and is no failure" is "$(shown Result)" success
+
+systemctl start plimsoll
+curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1/slow >/trial/slow &
+slow=$!
+eventually is_in_flight 1 || failed "no third request"
+plimsoll upgrade --admin 127.0.0.1:9900 >/dev/null || failed "upgrade"
+systemctl stop plimsoll
+wait $slow
+fact "a stop finishes also what a process before has in flight" is "$(cat /trial/slow)" 200
 
 echo "wrong" >>$configuration
 fact "a wrong configuration does not start" not systemctl start plimsoll
