@@ -35,7 +35,7 @@ eventually() {
 
 is() { [[ $1 == "$2" ]] || { echo "'$1' is not '$2'" && return 1; }; }
 shown() { systemctl show --value -p "$1" plimsoll; }
-answers() { is "$(curl -s --max-time 5 "http://127.0.0.1$1")" "$2"; }
+answers() { is "$(curl -s --max-time 5 "http://127.0.0.1$1")" "$2"; } # PATH or :PORT/PATH
 runs_the_installed_binary() { is "$(readlink "/proc/$(shown MainPID)/exe")" /usr/bin/plimsoll; }
 is_another_process() { [[ $(shown MainPID) != "$1" && $(shown MainPID) != 0 ]]; }
 is_in_flight() { [[ $(curl -s http://127.0.0.1:3000/_origin) == *'"in_flight": '"$1"* ]]; }
@@ -129,8 +129,25 @@ fact "and is not tried again" is "$(shown NRestarts)/$(shown ActiveState)" 0/fai
 configure four
 systemctl enable --now plimsoll 2>/dev/null || failed "enable"
 fact "once mended it starts" answers /version four
+
+systemctl stop plimsoll
+install -m 644 /usr/share/doc/plimsoll/examples/plimsoll.socket /etc/systemd/system/
+configure five
+sed -i 's/^bind = "127.0.0.1:80"$/bind = ":8080"/' $configuration
+systemctl daemon-reload
+fact "the socket unit listens alone" systemctl start plimsoll.socket
+fact "no service yet" is_in_state inactive/dead
+fact "the first client starts it" answers :8080/version five
+(for ((i = 0; i < 200; i++)); do curl -s -o /dev/null -w '%{http_code}\n' --max-time 10 http://127.0.0.1:8080/version; done) >/trial/answers &
+asking=$!
+fact "a restart while clients come" systemctl restart plimsoll
+wait $asking
+fact "refuses none of them" is "$(sort -u /trial/answers)" 200
+systemctl stop plimsoll.socket
+rm /etc/systemd/system/plimsoll.socket
+fact "the service serves without the socket unit" answers :8080/version five
 dpkg -P plimsoll >/dev/null || failed "dpkg -P"
-fact "a purge stops it" not answers /version four
+fact "a purge stops it" not answers :8080/version five
 fact "and leaves nothing" not ls -d /usr/bin/plimsoll /etc/plimsoll /var/log/plimsoll /var/log/private/plimsoll \
   /etc/systemd/system/multi-user.target.wants/plimsoll.service /usr/lib/systemd/system/plimsoll.service
 echo end
