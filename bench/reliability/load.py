@@ -15,16 +15,21 @@ PATIENCE = 20
 UPLOAD = 5 << 20
 PIECES, PAUSE = 16, 0.02  # a download is taken in so many pieces, with a pause after each
 HEARTBEAT = 0.05  # a tunnel says something this often
+FOREVER = float("inf")
 TURN = 0.002  # between two requests of one client: connections that never idle would hide half of what can go wrong
 
 KINDS = {"keep-alive": 8, "new connection": 4, "upload of 5 MB": 2, "slow download": 4,
-         "WebSocket, unchanged route": 12, "WebSocket, changed route": 12}
+         "WebSocket, unchanged route": 12, "WebSocket, changed route": 12, "WebSocket of a second, unchanged route": 4}
 UPGRADE = (b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
            b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n")
 
 
 class Lost(Exception):
     pass
+
+
+class TunnelClosed(Exception):
+    """One that was open. Counted apart from requests that fail."""
 
 
 def generate(port, stop, results):
@@ -46,6 +51,9 @@ def client(kind, port, stop, count, examples):
         try:
             wire = Wire(port)
             session(kind, wire, stop, count)
+        except TunnelClosed as closed:
+            count["closed tunnels"] += 1
+            examples.append(f"{kind}: {closed.__cause__!r}")
         except (OSError, Lost) as error:
             reset = isinstance(error, (ConnectionResetError, BrokenPipeError))
             count["resets" if reset else "refused" if wire is None else "failed"] += 1
@@ -58,7 +66,8 @@ def client(kind, port, stop, count, examples):
 def session(kind, wire, stop, count):
     """One connection, until it ends as announced or it is time to stop."""
     if kind.startswith("WebSocket"):
-        return tunnel(wire, b"/tunnel" if "unchanged" in kind else b"/other-tunnel", stop, count)
+        until = time.monotonic() + (1 if "second" in kind else FOREVER)
+        return tunnel(wire, b"/tunnel" if "unchanged" in kind else b"/other-tunnel", lambda: stop.is_set() or time.monotonic() > until, count)
     ask = {"upload of 5 MB": upload, "slow download": download}.get(kind, small)
     close = kind == "new connection"
     while not stop.is_set():
@@ -104,19 +113,18 @@ def download(wire, fields):
     return closes
 
 
-def tunnel(wire, path, stop, count):
+def tunnel(wire, path, is_over, count):
     wire.send(b"GET " + path + b" HTTP/1.1\r\nHost: a\r\n" + UPGRADE + b"\r\n")
     wire.head(b"101")
     count["opened"] += 1
-    while not stop.is_set():
+    while not is_over():
         said = b"echo %d" % count["done"]
         try:
             wire.send(said)
             if wire.take(len(said)) != said:
                 raise Lost("not what was sent")
-        except (OSError, Lost):
-            count["closed tunnels"] += 1
-            raise
+        except (OSError, Lost) as error:
+            raise TunnelClosed from error
         count["done"] += 1
         time.sleep(HEARTBEAT)
 

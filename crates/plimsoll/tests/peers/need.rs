@@ -14,13 +14,14 @@ use std::process::{Command, Stdio};
 use super::process::Process;
 
 /// What to install for a program that is not called like its package.
-const PACKAGES: [(&str, &str); 7] = [
+const PACKAGES: [(&str, &str); 8] = [
     ("nginx", "nginx-light"),
     ("node", "nodejs"),
     ("promtool", "prometheus"),
     ("dpkg-deb", "dpkg"),
     ("man", "man-db"),
     ("systemd-analyze", "systemd"),
+    ("systemd-nspawn", "systemd-container"),
     ("systemd-socket-activate", "systemd"),
 ];
 
