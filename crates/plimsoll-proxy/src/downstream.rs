@@ -219,10 +219,11 @@ impl Downstream {
 }
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(mut down: Downstream, worker: Rc<Worker>) {
+pub(crate) async fn serve(mut down: Box<Downstream>, worker: Rc<Worker>) {
     loop {
         let after = match down.next_head(&worker).await {
-            Ok(Some(head)) => exchange::run(&mut down, &worker, head).await,
+            // Boxed, as what is rare is: who is idle holds no room for an exchange, and the room that the last one left is still in the cache.
+            Ok(Some(head)) => Box::pin(exchange::run(&mut down, &worker, head)).await,
             Ok(None) => After::Close,
             Err(error) => refuse(&mut down, &worker, &error).await,
         };

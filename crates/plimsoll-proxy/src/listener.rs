@@ -285,5 +285,5 @@ pub(crate) fn receive(worker: &Rc<Worker>, handed: Handed) {
 
 fn begin(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, listener: usize, places: Places) {
     let down = Downstream::new(worker, Stream::Tcp(stream), listener, peer.ip(), places);
-    tokio::task::spawn_local(downstream::serve(down, Rc::clone(worker)));
+    tokio::task::spawn_local(downstream::serve(Box::new(down), Rc::clone(worker)));
 }

@@ -123,6 +123,7 @@ pub(crate) const CRATES: &[Crate] = &[
             "http-body-util",
             "hyper",
             "hyper-util",
+            "mimalloc",
             "rustix",
             "serde",
             "serde_json",
