@@ -57,10 +57,10 @@ pub(crate) fn letters_len(bytes: &[u8]) -> usize {
     let mut len = 0;
     for word in bytes.as_chunks::<8>().0 {
         let w = u64::from_le_bytes(*word);
-        let lower = (w | ONES * 0x20) & !TOPS;
+        let lower = (w | (ONES * 0x20)) & !TOPS;
         let from_a = lower.wrapping_add(ONES * u64::from(0x80 - b'a'));
         let above_z = lower.wrapping_add(ONES * u64::from(0x7f - b'z'));
-        let not_hyphen = ((w ^ ONES * u64::from(b'-')) & !TOPS).wrapping_add(!TOPS);
+        let not_hyphen = ((w ^ (ONES * u64::from(b'-'))) & !TOPS).wrapping_add(!TOPS);
         let good = ((from_a & !above_z) | !not_hyphen) & !w & TOPS;
         if good != TOPS {
             return len + (good ^ TOPS).trailing_zeros() as usize / 8;
