@@ -11,3 +11,4 @@ pub mod oracle;
 #[path = "../../crates/plimsoll-http/tests/reading/mod.rs"]
 pub mod reading;
 pub mod route;
+pub mod trace_context;

@@ -22,6 +22,11 @@ fn configurations() {
 }
 
 #[test]
+fn trace_contexts() {
+    replay("trace_context", 12, plimsoll_fuzz::trace_context::check);
+}
+
+#[test]
 fn routes() {
     replay("route", 10, plimsoll_fuzz::route::check);
 }

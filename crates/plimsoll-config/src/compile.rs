@@ -8,6 +8,7 @@ mod backend;
 mod listener;
 mod route;
 mod settings;
+mod tracing;
 
 use crate::address::Fault;
 use crate::model::{Backend, Config};
@@ -36,6 +37,7 @@ pub(crate) fn compile(root: &Fields, report: &mut Report) -> Config {
         http: compiler.http(root),
         log: compiler.log(root),
         admin: compiler.admin(root),
+        tracing: compiler.tracing(root),
         backends: compiler.backends,
     }
 }

@@ -67,6 +67,12 @@ pub const UNDERSCORES: &str = "refuse";
 pub const LOG_FORMAT: &str = "json";
 /// Standard output: what containers and service managers collect.
 pub const LOG_OUTPUT: &str = "stdout";
+/// One request in a hundred: enough to see where time goes, little to store.
+pub const SAMPLE: &str = "1%";
+/// Traces go on through us as through others, and no stranger can have everything recorded.
+pub const PARENTS: &str = "limited";
+/// `service.name`, as others name themselves.
+pub const SERVICE: &str = "plimsoll";
 
 /// No time may be longer: a month is a typo or means "never", and never is not on offer.
 pub const LONGEST: Duration = seconds(30 * 24 * 3_600);

@@ -35,6 +35,8 @@ pub struct Config {
     pub log: Log,
     /// The admin address, if there is one.
     pub admin: Option<Admin>,
+    /// Tracing, if it is on.
+    pub tracing: Option<Tracing>,
 }
 
 /// A TCP address that accepts clients.
@@ -263,6 +265,8 @@ pub struct Http {
     pub underscores: Underscores,
     /// The pseudonym in a `Via` field, both ways; none by default.
     pub via: Option<String>,
+    /// The field that a request's id goes by, as it is to be spelled; no ids by default.
+    pub request_id: Option<String>,
 }
 
 /// What becomes of a field whose name contains `_`.
@@ -312,4 +316,50 @@ pub enum LogOutput {
 pub struct Admin {
     /// A loopback address.
     pub bind: SocketAddr,
+}
+
+/// Spans of requests, for an OpenTelemetry collector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tracing {
+    /// Where spans are sent.
+    pub otlp: Endpoint,
+    /// How many requests are recorded, of those whose parent does not decide it.
+    pub sample: Share,
+    /// Whose trace context is believed.
+    pub parents: Parents,
+    /// `service.name` of the resource (`plimsoll`).
+    pub service: String,
+    /// Further fields of each request to the collector: names and values.
+    pub headers: Vec<(String, String)>,
+}
+
+/// Where a collector takes OTLP over HTTP: `http://HOST:PORT/BASE`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// A name or an IP address; of IPv6 without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// What stands before `/v1/traces`: empty, or begins with `/` and does not end with it.
+    pub base: String,
+}
+
+/// A part of all, in millionths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share(pub u32);
+
+impl Share {
+    /// All of them.
+    pub const ALL: u32 = 1_000_000;
+}
+
+/// Whose `traceparent` is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parents {
+    /// Everybody's, but a client that is not trusted can have only so many requests recorded (the default).
+    Limited,
+    /// Everybody's.
+    All,
+    /// That of peers in `Config::trusted`; for all others a new trace begins.
+    Trusted,
 }

@@ -8,6 +8,7 @@ mod backends;
 mod routes;
 mod settings;
 mod tables;
+mod tracing;
 
 use std::time::Duration;
 

@@ -4,10 +4,13 @@
 //! process. Never touches a live connection or request.
 
 pub mod admin;
+mod collector;
+pub mod exporter;
 mod exposition;
 pub mod files;
 pub mod handover;
 mod metrics;
+mod otlp;
 mod process;
 pub mod reload;
 pub mod resolve;

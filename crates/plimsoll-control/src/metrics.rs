@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use plimsoll_proxy::{CODES, ListenerTotals, ServerTotals, Snapshot, Stats, Totals, WorkerLoad};
 use plimsoll_traffic::Server;
 
+use crate::exporter::COUNTS;
 use crate::exposition::{Kind, Page, label};
 use crate::process::Process;
 
@@ -86,6 +87,7 @@ pub(crate) fn page(snapshot: &Snapshot, reloads: &Reloads, is_ready: bool) -> St
     process(&mut page, is_ready);
     configuration(&mut page, reloads);
     workers(&mut page, stats);
+    tracing(&mut page, stats);
     limits(&mut page, &listeners);
     connections(&mut page, &listeners);
     let rows =
@@ -147,6 +149,25 @@ fn workers(page: &mut Page, stats: &Stats) {
     each(page, ("plimsoll_worker_busy_seconds_total", Kind::Counter, help), &rows, busy);
     let help = "Access log lines dropped because their output was slow, full or closed.";
     page.single("plimsoll_log_lines_dropped_total", Kind::Counter, help, Some(stats.log_lines_dropped()));
+}
+
+/// What became of spans. Of requests that are not recorded there is nothing to count.
+fn tracing(page: &mut Page, stats: &Stats) {
+    let read = |n: &AtomicU64| n.load(Relaxed);
+    let help = "Spans that the collector has taken.";
+    page.single("plimsoll_tracing_spans_exported_total", Kind::Counter, help, Some(read(&COUNTS.exported)));
+    let help = "Spans that were recorded and not taken by the collector, by reason.";
+    let mut family = page.family("plimsoll_tracing_spans_dropped_total", Kind::Counter, help);
+    for (reason, n) in [
+        ("queue_full", stats.spans_dropped()),
+        ("not_sent", read(&COUNTS.unsent)),
+        ("rejected", read(&COUNTS.rejected)),
+        ("stopped", read(&COUNTS.cut)),
+    ] {
+        family.sample(&label("reason", reason), n);
+    }
+    let help = "Requests to the collector that failed, those included that were tried again.";
+    page.single("plimsoll_tracing_export_failures_total", Kind::Counter, help, Some(read(&COUNTS.failures)));
 }
 
 fn limits(page: &mut Page, listeners: &[ListenerTotals]) {

@@ -18,6 +18,7 @@ mod head;
 mod host;
 mod reason;
 mod target;
+pub mod trace_context;
 
 pub use body::{Body, Decoded};
 pub use field::{Field, Known, Span};
@@ -25,3 +26,4 @@ pub use head::{Head, Kind, Limits, Version};
 pub use host::{host_without_port, valid_authority};
 pub use reason::Reason;
 pub use target::Target;
+pub use trace_context::TraceParent;

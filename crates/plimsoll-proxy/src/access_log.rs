@@ -9,7 +9,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use plimsoll_config::model::LogFormat;
-use plimsoll_http::{Head, emit};
+use plimsoll_http::trace_context::spell;
+use plimsoll_http::{Head, TraceParent, emit};
+use plimsoll_traffic::Server;
 
 use crate::clock::Texts;
 use crate::error::{Error, Phase, What, Who};
@@ -17,6 +19,7 @@ use crate::histogram::Took;
 use crate::log_writer::LogQueue;
 use crate::snapshot::View;
 use crate::stats::{Ended, Open, class};
+use crate::trace::Recorded;
 use crate::worker::Worker;
 
 /// A batch is handed over when it is this large, or at the next tick.
@@ -84,7 +87,7 @@ pub(crate) struct Record {
     /// Bytes from and to the client, heads included.
     pub(crate) received: u64,
     pub(crate) sent: u64,
-    route: Option<usize>,
+    pub(crate) route: Option<usize>,
     pub(crate) backend: Option<usize>,
     pub(crate) server: Option<u32>,
     pub(crate) attempts: u32,
@@ -93,6 +96,12 @@ pub(crate) struct Record {
     /// How far it came; what is logged if nobody says how it ended.
     pub(crate) phase: Phase,
     end: Option<([u8; 2], &'static str)>,
+    /// If requests have ids.
+    pub(crate) request_id: Option<Box<[u8]>>,
+    /// Where it stands in its trace, if requests are traced.
+    pub(crate) trace: Option<TraceParent>,
+    /// If it is sampled.
+    pub(crate) recorded: Option<Box<Recorded>>,
 }
 
 impl Record {
@@ -117,6 +126,9 @@ impl Record {
             first_byte: None,
             phase: Phase::Request,
             end: None,
+            request_id: None,
+            trace: None,
+            recorded: None,
         }
     }
 
@@ -149,6 +161,28 @@ impl Record {
         if let (Some(backend), Some(server)) = (self.backend, self.server) {
             self.view.shared.stats.server_of(backend, server, self.worker.number).connected();
         }
+    }
+
+    /// An attempt begins; `head` is what the server is going to be sent.
+    pub(crate) fn attempt_begins(&mut self, server: &Server, head: &mut [u8]) {
+        self.attempts += 1;
+        let now = self.recorded.is_some().then(|| self.elapsed());
+        if let Some((recorded, now)) = self.recorded.as_mut().zip(now) {
+            recorded.attempt_begins(server, now, head, &mut self.worker.dice.borrow_mut());
+        }
+    }
+
+    /// An attempt ended without an answer.
+    pub(crate) fn attempt_ended(&mut self, error: &Error) {
+        let now = self.recorded.is_some().then(|| self.elapsed());
+        if let Some((recorded, now)) = self.recorded.as_mut().zip(now) {
+            recorded.attempt_failed(error, now);
+        }
+    }
+
+    /// The field with the request's id, if it has one.
+    pub(crate) fn id_field(&self) -> Option<(&str, &[u8])> {
+        self.view.shared.config.http.request_id.as_deref().zip(self.request_id.as_deref())
     }
 
     /// An attempt failed; counted if it is the server's doing.
@@ -264,7 +298,25 @@ impl Record {
         text(out, Some(&letters));
         key(out, "reason");
         text(out, Some(reason.as_bytes()).filter(|r| !r.is_empty()));
+        self.ids(out);
         out.push(b'}');
+    }
+
+    /// The ids, where they are asked for: who does not pays nothing for them.
+    fn ids(&self, out: &mut Vec<u8>) {
+        if self.view.shared.config.http.request_id.is_some() {
+            key(out, "request_id");
+            text(out, self.request_id.as_deref());
+        }
+        if self.view.shared.tracer.is_some() {
+            key(out, "trace_id");
+            let digits = self.trace.map(|context| {
+                let mut digits = [0; 32];
+                spell(&mut digits, context.trace);
+                digits
+            });
+            text(out, digits.as_ref().map(<[u8; 32]>::as_slice));
+        }
     }
 
     fn common(&self, out: &mut Vec<u8>, texts: &Texts, format: LogFormat) {
@@ -311,6 +363,9 @@ impl Drop for Record {
         if let Some(log) = self.worker.log() {
             log.add(self, total);
             self.worker.give_text(std::mem::take(&mut self.said.bytes));
+        }
+        if let Some(recorded) = self.recorded.take() {
+            recorded.leave(self, &self.view, self.ending(), total);
         }
     }
 }

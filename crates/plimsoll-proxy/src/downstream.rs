@@ -24,6 +24,7 @@ use crate::exchange;
 use crate::forward::Client;
 use crate::listener::Places;
 use crate::reply::{self, Form, Sending};
+use crate::request_id;
 use crate::stats::{Entrance, Open, Series};
 use crate::stream::Stream;
 use crate::turn::Ticket;
@@ -242,13 +243,17 @@ async fn refuse(down: &mut Downstream, worker: &Rc<Worker>, error: &Error) -> Af
     let mut record = Record::begin(worker, &view, &down.open, down.client.address);
     record.received = down.buffer.len() as u64;
     record.failed(error);
+    if view.shared.config.http.request_id.is_some() {
+        record.request_id = Some(request_id::made(&mut worker.dice.borrow_mut()));
+    }
     worker.buffers.release(&mut down.buffer);
     if matches!(error.what, What::Closed | What::Io(_)) {
         return After::Close;
     }
     let mut out = worker.take_text();
     let date = worker.wall.texts(std::time::SystemTime::now()).http.clone();
-    let sending = Sending { date: &date, close: true, keep_alive_named: false, to_head: false };
+    let request_id = record.id_field();
+    let sending = Sending { date: &date, close: true, keep_alive_named: false, to_head: false, request_id };
     reply::write_error(&mut out, error, Form::Text, sending);
     record.status = error.status();
     record.sent = out.len() as u64;
@@ -277,7 +282,7 @@ pub(crate) fn turn_away(
         &mut out,
         &error,
         Form::Text,
-        Sending { date: &date, close: true, keep_alive_named: false, to_head: false },
+        Sending { date: &date, close: true, keep_alive_named: false, to_head: false, request_id: None },
     );
     let written: io::Result<usize> = stream.try_write(&out);
     record.sent = written.unwrap_or(0) as u64;

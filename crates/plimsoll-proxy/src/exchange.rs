@@ -103,11 +103,12 @@ impl Exchange<'_> {
     ) -> Result<Answer, Failed> {
         let mut fresh = false;
         loop {
-            self.record.attempts += 1;
+            self.record.attempt_begins(lease.server(), &mut up.head);
             let failed = match attempt::run(self, route, backend, lease, up, fresh).await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
+            self.record.attempt_ended(&failed.error);
             let left = route.retries.saturating_sub(tried as u32);
             match again(failed.failure, &self.chance(up, left, fresh)) {
                 Again::SameServerFresh => {
@@ -220,8 +221,14 @@ impl Exchange<'_> {
         self.worker.wall.texts(SystemTime::now()).http.clone()
     }
 
-    fn sending<'d>(&self, date: &'d str, close: bool) -> Sending<'d> {
-        Sending { date, close, keep_alive_named: self.asked.http10, to_head: self.asked.to_head }
+    fn sending<'d>(&'d self, date: &'d str, close: bool) -> Sending<'d> {
+        Sending {
+            date,
+            close,
+            keep_alive_named: self.asked.http10,
+            to_head: self.asked.to_head,
+            request_id: self.record.id_field(),
+        }
     }
 
     async fn send(&mut self, out: Vec<u8>, close: bool) -> After {

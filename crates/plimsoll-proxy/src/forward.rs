@@ -7,7 +7,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use plimsoll_config::model::{Http, Underscores};
-use plimsoll_http::{Field, Head, Known, Version, emit, framing};
+use plimsoll_http::{Field, Head, Known, TraceParent, Version, emit, framing};
+
+use crate::{request_id, trace};
 
 /// Who is asking, as far as it can be believed.
 #[derive(Debug, Clone, Copy)]
@@ -77,24 +79,49 @@ fn parse_address(hop: &[u8]) -> Option<IpAddr> {
     address.map(|a| a.to_canonical())
 }
 
-/// Appends the head that goes to a server. `own_authority` stands in for a missing `Host`.
+/// What we say of a request that it does not say itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Added<'a> {
+    /// The protocol to switch to.
+    pub(crate) upgrade: Option<&'a [u8]>,
+    /// Stands in for a missing `Host`.
+    pub(crate) own_authority: Option<SocketAddr>,
+    /// The field with the request's id.
+    pub(crate) request_id: Option<(&'a str, &'a [u8])>,
+    /// Where it stands in its trace, and whether that trace was there before.
+    pub(crate) trace: Option<(TraceParent, bool)>,
+}
+
+impl Added<'_> {
+    /// True if one of ours takes the place of this field.
+    fn replaces(&self, field: &Field, buffer: &[u8]) -> bool {
+        self.request_id.is_some_and(|(name, _)| request_id::is_named(field, buffer, name.as_bytes()))
+            || self.trace.is_some_and(|(_, continued)| trace::replaces(field, buffer, continued))
+    }
+}
+
+/// Appends the head that goes to a server. Gives where in it the sender's id of `traceparent` stands.
 pub(crate) fn request(
     out: &mut Vec<u8>,
     (head, buffer): (&Head, &[u8]),
     asked: &framing::Request,
     client: &Client,
     http: &Http,
-    upgrade: Option<&[u8]>,
-    own_authority: Option<SocketAddr>,
-) {
+    added: &Added<'_>,
+) -> Option<usize> {
     emit::request_line(out, head, buffer, &asked.target);
-    if let Some(authority) = own_authority {
+    if let Some(authority) = added.own_authority {
         // HTTP/1.0 may come without Host; HTTP/1.1 may not go without.
         emit::field(out, b"Host", authority.to_string().as_bytes());
     }
     let drop_underscores = http.underscores == Underscores::Drop;
-    emit::end_to_end(out, head, buffer, |field| keep_in_request(field, buffer, drop_underscores, asked));
-    forwarded(out, head, buffer, asked, client);
+    let mut id_at = None;
+    if added.request_id.is_none() && added.trace.is_none() {
+        emit::end_to_end(out, head, buffer, |field| keep_in_request(field, buffer, drop_underscores, asked));
+        forwarded(out, head, buffer, asked, client);
+    } else {
+        id_at = with_ids(out, (head, buffer), asked, client, added, drop_underscores);
+    }
     if let Some(via) = &http.via {
         emit::field(out, b"Via", via_value(head, via).as_bytes());
     }
@@ -102,13 +129,35 @@ pub(crate) fn request(
     if asked.framing == framing::Framing::None && expects_a_body(head.method(buffer)) {
         emit::number_field(out, b"Content-Length", 0);
     }
-    if let Some(protocol) = upgrade {
+    if let Some(protocol) = added.upgrade {
         emit::field(out, b"Connection", b"upgrade");
         emit::field(out, b"Upgrade", protocol);
     }
     out.extend_from_slice(b"\r\n");
+    id_at
 }
 
+/// The fields of a request that has ids. Apart, so that the others do not pay for it.
+#[inline(never)]
+fn with_ids(
+    out: &mut Vec<u8>,
+    (head, buffer): (&Head, &[u8]),
+    asked: &framing::Request,
+    client: &Client,
+    added: &Added<'_>,
+    drop_underscores: bool,
+) -> Option<usize> {
+    emit::end_to_end(out, head, buffer, |field| {
+        keep_in_request(field, buffer, drop_underscores, asked) && !added.replaces(field, buffer)
+    });
+    forwarded(out, head, buffer, asked, client);
+    if let Some((name, id)) = added.request_id {
+        emit::field(out, name.as_bytes(), id);
+    }
+    added.trace.map(|(context, _)| trace::write(out, &context))
+}
+
+#[inline(always)] // called from two places, of which one is for every request
 fn keep_in_request(field: &Field, buffer: &[u8], drop_underscores: bool, asked: &framing::Request) -> bool {
     match field.known {
         Known::Expect => asked.expects_continue,
@@ -193,17 +242,18 @@ pub(crate) enum Persistence {
     Close,
 }
 
-/// Appends the head that goes to a client. `body` is how the body will be framed, `stated` a length without a body.
+/// Appends the head that goes to a client. `body` is how the body will be framed, `stated` a length without a body; `id` is the field with the
+/// request's id.
 pub(crate) fn response(
     out: &mut Vec<u8>,
     (head, buffer): (&Head, &[u8]),
     body: framing::Framing,
     stated: Option<u64>,
     persistence: Persistence,
-    via: Option<&str>,
+    (via, id): (Option<&str>, Option<(&str, &[u8])>),
 ) {
     emit::status_line(out, head.status(), head.phrase(buffer));
-    emit::end_to_end(out, head, buffer, |_| true);
+    fields_with_id(out, head, buffer, id);
     if let Some(via) = via {
         emit::field(out, b"Via", via_value(head, via).as_bytes());
     }
@@ -222,14 +272,33 @@ pub(crate) fn response(
 }
 
 /// Appends an interim response's head, or the 101 that switches to `upgrade`.
-pub(crate) fn interim(out: &mut Vec<u8>, (head, buffer): (&Head, &[u8]), upgrade: Option<&[u8]>) {
+pub(crate) fn interim(
+    out: &mut Vec<u8>,
+    (head, buffer): (&Head, &[u8]),
+    upgrade: Option<&[u8]>,
+    id: Option<(&str, &[u8])>,
+) {
     emit::status_line(out, head.status(), head.phrase(buffer));
-    emit::end_to_end(out, head, buffer, |_| true);
+    fields_with_id(out, head, buffer, id);
     if let Some(protocol) = upgrade {
         emit::field(out, b"Connection", b"upgrade");
         emit::field(out, b"Upgrade", protocol);
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// A server's fields, and the request's id in the place of any that the server sent.
+fn fields_with_id(out: &mut Vec<u8>, head: &Head, buffer: &[u8], id: Option<(&str, &[u8])>) {
+    match id {
+        None => emit::end_to_end(out, head, buffer, |_| true),
+        Some(id) => replace_id(out, head, buffer, id),
+    }
+}
+
+#[inline(never)]
+fn replace_id(out: &mut Vec<u8>, head: &Head, buffer: &[u8], (name, id): (&str, &[u8])) {
+    emit::end_to_end(out, head, buffer, |field| !request_id::is_named(field, buffer, name.as_bytes()));
+    emit::field(out, name.as_bytes(), id);
 }
 
 #[cfg(test)]
@@ -238,7 +307,7 @@ mod tests {
     use plimsoll_http::{Kind, Limits};
 
     const LIMITS: Limits = Limits { target: 8192, section: 32768, fields: 100 };
-    const PLAIN: Http = Http { underscores: Underscores::Refuse, via: None };
+    const PLAIN: Http = Http { underscores: Underscores::Refuse, via: None, request_id: None };
 
     fn sent(text: &str, trusted: &[&str], peer: &str) -> (String, IpAddr) {
         let nets: Vec<IpNet> = trusted.iter().map(|n| n.parse().expect("net")).collect();
@@ -249,7 +318,8 @@ mod tests {
         let client = client.named_by(&head, text.as_bytes(), &nets);
         let mut out = Vec::new();
         let own = asked.host.is_none().then(|| "127.0.0.1:80".parse().expect("address"));
-        request(&mut out, (&head, text.as_bytes()), &asked, &client, &PLAIN, None, own);
+        let added = Added { own_authority: own, ..Added::default() };
+        request(&mut out, (&head, text.as_bytes()), &asked, &client, &PLAIN, &added);
         (String::from_utf8(out).expect("text"), client.address)
     }
 

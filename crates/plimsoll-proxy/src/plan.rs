@@ -15,11 +15,12 @@ use crate::access_log::Record;
 use crate::buffer::Buffer;
 use crate::downstream::Downstream;
 use crate::error::{Error, Phase, What, Who};
-use crate::forward;
+use crate::forward::{self, Added};
 use crate::pump::Pump;
 use crate::reply::Form;
 use crate::snapshot::{Route, View};
 use crate::worker::Worker;
+use crate::{request_id, trace};
 
 /// What is remembered of a request once its head's bytes are gone.
 pub(crate) struct Asked {
@@ -58,6 +59,7 @@ pub(crate) fn plan(
     let judged = judge(head, bytes, view.shared.config.http.underscores);
     let host = judged.as_ref().ok().and_then(|j| j.host).map_or(&b""[..], |span| span.of(bytes));
     record.note(head, bytes, host);
+    let continued = identify(down, worker, view, (head, bytes, host), record);
     let refuse = |error, whole| Plan::Refuse { error, whole, form: Form::of(head.value(bytes, "accept")) };
     let judged = match judged {
         Ok(judged) => judged,
@@ -92,15 +94,17 @@ pub(crate) fn plan(
     let mut out = worker.take_text();
     let wanted = asked.upgrade.as_deref().map(str::as_bytes);
     let own_authority = if judged.host.is_none() { down.stream.local_address() } else { None };
-    forward::request(
-        &mut out,
-        (head, bytes),
-        &judged,
-        &client,
-        &view.shared.config.http,
-        wanted,
+    let added = Added {
+        upgrade: wanted,
         own_authority,
-    );
+        request_id: record.id_field(),
+        trace: record.trace.map(|context| (context, continued)),
+    };
+    let http = &view.shared.config.http;
+    let id_at = forward::request(&mut out, (head, bytes), &judged, &client, http, &added);
+    if let Some(recorded) = &mut record.recorded {
+        recorded.sent_as(id_at);
+    }
     let replay = asked.idempotent.then_some(view.shared.config.limits.replay);
     let body = take_body(&mut down.buffer, head.len(), judged.framing);
     record.received += body.len() as u64;
@@ -122,6 +126,25 @@ impl Asked {
             key: 0,
         }
     }
+}
+
+/// Gives the request the ids that the configuration asks for. True if it goes on with a trace of the client.
+fn identify(
+    down: &Downstream,
+    worker: &Worker,
+    view: &View,
+    (head, bytes, host): (&Head, &[u8], &[u8]),
+    record: &mut Record,
+) -> bool {
+    if let Some(name) = &view.shared.config.http.request_id {
+        let dice = &mut worker.dice.borrow_mut();
+        record.request_id = Some(request_id::of(name, (head, bytes), down.client.trusted, dice));
+    }
+    let Some(tracer) = &view.shared.tracer else { return false };
+    let traced = trace::begin(tracer, worker, &down.client, (head, bytes), host);
+    record.trace = Some(traced.context);
+    record.recorded = traced.recorded;
+    traced.continued
 }
 
 fn judge(head: &Head, bytes: &[u8], underscores: Underscores) -> Result<framing::Request, Reason> {

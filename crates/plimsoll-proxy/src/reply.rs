@@ -58,6 +58,8 @@ pub(crate) struct Sending<'a> {
     pub(crate) keep_alive_named: bool,
     /// The request was HEAD: no body, but its length.
     pub(crate) to_head: bool,
+    /// The field with the request's id.
+    pub(crate) request_id: Option<(&'a str, &'a [u8])>,
 }
 
 impl Reply<'_> {
@@ -78,6 +80,9 @@ impl Reply<'_> {
         }
         if self.status == 503 {
             emit::field(out, b"Retry-After", b"1");
+        }
+        if let Some((name, id)) = sending.request_id {
+            emit::field(out, name.as_bytes(), id);
         }
         if sending.close {
             emit::field(out, b"Connection", b"close");
@@ -184,7 +189,8 @@ mod tests {
     #[test]
     fn an_error_carries_its_reason_in_body_and_header() {
         let error = Error::new(Who::Us, Phase::Connect, What::ServersFull);
-        let sending = Sending { date: "D", close: true, keep_alive_named: false, to_head: false };
+        let sending =
+            Sending { date: "D", close: true, keep_alive_named: false, to_head: false, request_id: None };
         for (form, body) in [
             (Form::Text, "503 Service Unavailable: servers_full\n"),
             (Form::Json, "{\"status\":503,\"reason\":\"servers_full\","),
@@ -211,7 +217,10 @@ mod tests {
             proxy_status: None,
             body: b"hello",
         };
-        reply.write(&mut out, Sending { date: "D", close: false, keep_alive_named: false, to_head: true });
+        reply.write(
+            &mut out,
+            Sending { date: "D", close: false, keep_alive_named: false, to_head: true, request_id: None },
+        );
         let text = String::from_utf8(out).expect("text");
         assert!(text.contains("Content-Length: 5\r\n") && text.ends_with("\r\n\r\n"));
     }

@@ -98,7 +98,8 @@ fn dress(
     let via = exchange.view.shared.config.http.via.as_deref();
     let mut out = exchange.worker.take_text();
     let len = head.len();
-    forward::response(&mut out, (head, &buffer.filled()[..len]), to, stated, persistence, via);
+    let id = exchange.record.id_field();
+    forward::response(&mut out, (head, &buffer.filled()[..len]), to, stated, persistence, (via, id));
     buffer.consume(len);
     Pump::new(out, from, to, buffer, None)
 }

@@ -14,6 +14,7 @@ use plimsoll_traffic::{Backend, Balancer, Dice, Millis, Router, Server};
 
 use crate::pool::Pool;
 use crate::stats::Stats;
+use crate::trace::{SpanQueue, Tracer};
 
 /// One configuration, ready to serve.
 pub struct Snapshot {
@@ -27,6 +28,8 @@ pub struct Snapshot {
     /// By listener of the configuration: the route that takes what no other does.
     fallbacks: Vec<Option<usize>>,
     pub(crate) head_limits: Limits,
+    /// If requests are traced.
+    pub(crate) tracer: Option<Tracer>,
     /// What is counted about all of it.
     pub stats: Stats,
 }
@@ -70,7 +73,15 @@ impl Snapshot {
         let head_limits = Limits { target: limits.target, section: limits.header, fields: limits.fields };
         let names = routes.iter().map(|route| &*route.name);
         let stats = Stats::new(&config, names, &backends, previous.map(|p| &p.stats));
-        Snapshot { backends, routes, router, fallbacks, head_limits, stats, config }
+        Snapshot { backends, routes, router, fallbacks, head_limits, tracer: None, stats, config }
+    }
+
+    /// Traces requests as the configuration says, if it says so, and leaves those that are recorded in `queue`.
+    #[must_use]
+    pub fn traced(mut self, queue: Option<SpanQueue>) -> Snapshot {
+        let settings = self.config.tracing.clone();
+        self.tracer = settings.zip(queue).map(|(settings, queue)| Tracer { settings, queue });
+        self
     }
 
     /// Servers that have just refused a connection, as (backend, server): what another process should know from the start.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::histogram::Durations;
 use crate::log_writer;
 use crate::stats::{CODES, Entrance, Errors, Series, Stats, Target, Traffic, reasons};
+use crate::trace;
 
 /// The exchanges of one listener, route, backend or server.
 #[derive(Debug, Clone, Default)]
@@ -176,6 +177,12 @@ impl Stats {
     #[must_use]
     pub fn log_lines_dropped(&self) -> u64 {
         log_writer::dropped_by_all()
+    }
+
+    /// Spans dropped since the process started because whoever sends them was behind.
+    #[must_use]
+    pub fn spans_dropped(&self) -> u64 {
+        trace::dropped_by_all()
     }
 }
 

@@ -28,6 +28,7 @@ pub(crate) async fn open(exchange: &mut Exchange<'_>, route: &Route, answer: Ans
         &mut out,
         (&head, &buffer.filled()[..head.len()]),
         exchange.asked.upgrade.as_deref().map(str::as_bytes),
+        exchange.record.id_field(),
     );
     buffer.consume(head.len());
     worker.give_head(head);

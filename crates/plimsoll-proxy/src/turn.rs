@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn a_turn_begins_a_batch_and_a_rest_begins_a_turn() {
         let (turns, rests) = turns();
-        let mut begun = || (0..3 * BATCH).take_while(|_| Client::new().begins(&turns)).count();
+        let begun = || (0..3 * BATCH).take_while(|_| Client::new().begins(&turns)).count();
         assert_eq!(begun(), BATCH as usize);
         rests.fetch_add(1, Ordering::Relaxed);
         assert_eq!(begun(), 0, "one waits, and nobody goes before it");

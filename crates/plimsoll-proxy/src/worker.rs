@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use plimsoll_config::model::LogFormat;
 use plimsoll_http::{Head, Kind};
-use plimsoll_traffic::Dice;
+use plimsoll_traffic::{Budget, Dice};
 use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::{Notify, watch};
@@ -80,6 +80,8 @@ pub(crate) struct Worker {
     /// The last views of listeners that are gone, for requests that had begun by then.
     leaving: RefCell<Vec<Leaving>>,
     pub(crate) dice: RefCell<Dice>,
+    /// Requests that strangers may have recorded.
+    pub(crate) trace_budget: RefCell<Budget>,
     pub(crate) deadlines: Rc<Deadlines>,
     pub(crate) buffers: Buffers,
     pub(crate) wall: WallClock,
@@ -287,6 +289,7 @@ pub(crate) fn run(start: Start) -> io::Result<bool> {
         shares: Arc::clone(&start.shares),
         view: RefCell::new(Rc::new(view)),
         dice: RefCell::new(dice),
+        trace_budget: RefCell::default(),
         deadlines: Deadlines::new(start.epoch),
         buffers: Buffers::default(),
         wall: WallClock::default(),

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use plimsoll_config::model::Config;
 use plimsoll_control::admin::{self, Admin, Phase, Published};
+use plimsoll_control::exporter::Exporters;
 use plimsoll_control::handover::Given;
 use plimsoll_control::reload::{Outcome, Request, Watch, Wish};
 use plimsoll_control::systemd::{self, Heartbeat};
@@ -33,6 +34,8 @@ const REPORT: Duration = Duration::from_millis(500);
 const WATCH: Duration = Duration::from_secs(1);
 /// How long a new process tries for the admin address of the old one.
 const ADMIN_HANDOVER: Duration = Duration::from_secs(10);
+/// How long the last spans may take.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// A proxy that serves.
 pub(crate) struct Running {
@@ -53,6 +56,8 @@ pub(crate) struct Running {
     /// Until when to try for an admin address that an old process still holds.
     admin_until: Option<Instant>,
     heartbeat: Heartbeat,
+    /// Send what is traced.
+    exporters: Exporters,
 }
 
 /// Why there is none.
@@ -65,6 +70,8 @@ pub(crate) enum Failed {
     Start(StartError),
     /// The admin address cannot be bound.
     Admin(SocketAddr, io::Error),
+    /// Nothing can send spans.
+    Tracing(io::Error),
 }
 
 impl fmt::Display for Failed {
@@ -73,6 +80,7 @@ impl fmt::Display for Failed {
             Failed::Unresolved(lines) => f.write_str(&lines.join("\n")),
             Failed::Passed(error) => error.fmt(f),
             Failed::Start(error) => error.fmt(f),
+            Failed::Tracing(error) => write!(f, "cannot start what sends spans: {error}"),
             Failed::Admin(address, error) => write!(f, "cannot listen on {address} ([admin] bind): {error}"),
         }
     }
@@ -91,7 +99,10 @@ impl Failed {
 /// With sockets from an old process it tells that one to end once everything serves.
 pub(crate) fn start(config: Config, file: Option<PathBuf>, given: Option<Given>) -> Result<Running, Failed> {
     let program = upgrade::own_program();
-    let snapshot = Arc::new(Snapshot::new(resolved(config)?, None));
+    let mut exporters = Exporters::default();
+    let prepared = exporters.prepare(config.tracing.as_ref()).map_err(Failed::Tracing)?;
+    let snapshot = Arc::new(Snapshot::new(resolved(config)?, None).traced(prepared.queue()));
+    exporters.adopt(prepared);
     let (mut sockets, old) = take(given, &snapshot);
     sockets.extend(passed(&snapshot.config).map_err(Failed::Passed)?);
     let proxy = Proxy::start(&snapshot, sockets).map_err(Failed::Start)?;
@@ -112,6 +123,7 @@ pub(crate) fn start(config: Config, file: Option<PathBuf>, given: Option<Given>)
         upgrade,
         admin_until,
         heartbeat,
+        exporters,
     };
     match old {
         // The old process holds the admin address until it knows that this one serves.
@@ -223,7 +235,9 @@ impl Running {
                 () = tokio::time::sleep(LOOK) => if late { self.proxy.cut() },
             }
         }
-        if self.proxy.join() { Exit::Cut } else { Exit::Fine }
+        let cut = self.proxy.join();
+        self.exporters.finish(LAST_SPANS);
+        if cut { Exit::Cut } else { Exit::Fine }
     }
 
     /// Tells the workers to end. After a handover that takes as long as the last connection lives, unless a signal asks for more haste.
@@ -370,13 +384,17 @@ impl Running {
         let line = |failed: Failed| format!("{failed}\n");
         let loaded = files::load_file(&path).map_err(|error| error.render(false))?;
         let before = Arc::clone(self.proxy.snapshot());
-        let snapshot = Arc::new(Snapshot::new(resolved(loaded.config).map_err(line)?, Some(&before)));
+        let config = resolved(loaded.config).map_err(line)?;
+        let prepared =
+            self.exporters.prepare(config.tracing.as_ref()).map_err(|error| line(Failed::Tracing(error)))?;
+        let snapshot = Arc::new(Snapshot::new(config, Some(&before)).traced(prepared.queue()));
         // The new admin address first: if it is taken, nothing else changes either.
         let admin = match snapshot.config.admin == before.config.admin {
             true => None,
             false => Some(self.started_admin(&snapshot.config).map_err(line)?),
         };
         self.proxy.publish(&snapshot).map_err(|error| line(Failed::Start(error)))?;
+        self.exporters.adopt(prepared);
         self.published.show(Arc::clone(&snapshot));
         // What was just taken is what later looks compare with.
         self.watch = snapshot.config.watch.then(|| Watch::new(&path));

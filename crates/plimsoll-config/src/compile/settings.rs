@@ -13,6 +13,42 @@ use crate::node::Fields;
 use crate::pattern::is_token;
 use crate::problem::{Code, Problem};
 
+/// The longest name of a request id's field.
+const LONGEST_ID_FIELD: usize = 64;
+/// Fields that cannot carry a request's id: HTTP, proxies or tracing write and read them.
+const OTHERS_FIELDS: &[&str] = &[
+    "accept",
+    "authorization",
+    "cache-control",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "cookie",
+    "date",
+    "expect",
+    "forwarded",
+    "host",
+    "keep-alive",
+    "location",
+    "proxy-connection",
+    "proxy-status",
+    "retry-after",
+    "server",
+    "set-cookie",
+    "te",
+    "traceparent",
+    "tracestate",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+];
+
 pub(super) fn workers(root: &Fields) -> Option<NonZeroUsize> {
     NonZeroUsize::new(root.number("workers").map_or(0, to_usize))
 }
@@ -76,6 +112,7 @@ impl Compiler<'_> {
                 _ => Underscores::Refuse,
             },
             via: self.read(table.and_then(|fields| fields.text("via")), parse_pseudonym),
+            request_id: self.read(table.and_then(|fields| fields.text("request_id")), parse_id_field),
         }
     }
 
@@ -118,6 +155,22 @@ fn parse_pseudonym(text: &str) -> Result<String, Fault> {
     }
     Err(Fault::new(Code::BadValue, format!("`{text}` is not a pseudonym"))
         .help("one word of letters, digits and `-._`: \"edge-1\""))
+}
+
+/// A field that nobody else writes or reads: what we make of it would break what it is for.
+fn parse_id_field(text: &str) -> Result<String, Fault> {
+    let help = "write a name of your own such as \"X-Request-ID\"";
+    if !is_token(text) || text.contains('_') {
+        return Err(Fault::new(Code::BadValue, format!("`{text}` cannot be the field of a request's id"))
+            .help("letters, digits and `-`: \"X-Request-ID\""));
+    }
+    if text.len() > LONGEST_ID_FIELD {
+        return Err(Fault::new(Code::BadValue, "the name of the request id's field is too long").help(help));
+    }
+    if OTHERS_FIELDS.iter().any(|other| text.eq_ignore_ascii_case(other)) {
+        return Err(Fault::new(Code::BadValue, format!("`{text}` has a meaning of its own")).help(help));
+    }
+    Ok(text.to_owned())
 }
 
 fn parse_output(text: &str) -> Result<LogOutput, Fault> {

@@ -142,9 +142,15 @@ pub(super) static HTTP: Table = Table {
             Said("no `Via` field"),
             "The name to put in a `Via` field, both ways.",
         ),
+        key(
+            "request_id",
+            Kind::Text("field name"),
+            Said("no request ids"),
+            "The field for a request's id, e.g. `\"X-Request-ID\"`: kept if it comes from a `trusted` peer and is 1 to 128 letters, digits and `-._~+/=:@`, else made anew; sent to the server and with the answer, logged, and part of the span.",
+        ),
     ],
     later: &["http2", "http3", "compression"],
-    elsewhere: &[],
+    elsewhere: &[("unique_id", "request_id"), ("unique_id_header", "request_id")],
 };
 
 pub(super) static LOG: Table = Table {

@@ -7,6 +7,7 @@ use super::Default::{Bool, Filled, Required, Said};
 use super::backends::{BACKEND, BALANCE, LISTEN, SERVER};
 use super::routes::{REDIRECT, RESPOND, RETRY, ROUTE, ROUTE_TIMEOUT};
 use super::settings::{ADMIN, HTTP, LIMITS, LOG, TIMEOUT};
+use super::tracing::TRACING;
 use super::{Kind, Table, key};
 use crate::defaults as d;
 
@@ -27,6 +28,7 @@ pub(crate) static ALL: &[&Table] = &[
     &HTTP,
     &LOG,
     &ADMIN,
+    &TRACING,
 ];
 
 pub(crate) static ROOT: Table = Table {
@@ -71,8 +73,14 @@ pub(crate) static ROOT: Table = Table {
         key("http", Kind::Table(&HTTP), Filled, "Choices about HTTP itself."),
         key("log", Kind::Table(&LOG), Filled, "The access log."),
         key("admin", Kind::Table(&ADMIN), Said("no admin address"), "The admin address."),
+        key(
+            "tracing",
+            Kind::Table(&TRACING),
+            Said("no spans; `traceparent` and `tracestate` pass like any other field"),
+            "Spans of requests, for an OpenTelemetry collector.",
+        ),
     ],
-    later: &["test", "tracing", "discover"],
+    later: &["test", "discover"],
     elsewhere: &[
         ("upstream", "backend"),
         ("upstreams", "backend"),
@@ -89,6 +97,8 @@ pub(crate) static ROOT: Table = Table {
         ("location", "route"),
         ("access_log", "log"),
         ("logging", "log"),
+        ("opentelemetry", "tracing"),
+        ("otel", "tracing"),
         ("threads", "workers"),
         ("nbthread", "workers"),
         ("worker_processes", "workers"),

@@ -55,6 +55,15 @@ pub(crate) fn need_python(modules: &[&str]) -> Option<PathBuf> {
     found
 }
 
+/// The OpenTelemetry collector that `tools/peers` builds.
+pub(crate) fn need_collector() -> Option<PathBuf> {
+    let built = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("otelcol");
+    if !built.is_file() {
+        missing("the OpenTelemetry collector", "tools/peers, which needs Go");
+    }
+    built.is_file().then_some(built)
+}
+
 /// Whether this machine has `[::1]`; says so if not.
 pub(crate) fn need_ipv6() -> bool {
     let has = TcpListener::bind("[::1]:0").is_ok();

@@ -107,7 +107,18 @@ pub(crate) const CRATES: &[Crate] = &[
     Crate {
         name: "plimsoll-control",
         below: &["plimsoll-config", "plimsoll-proxy", "plimsoll-traffic"],
-        others: &["axum", "glob", "listenfd", "rustix", "serde_json", "tokio"],
+        others: &[
+            "axum",
+            "glob",
+            "http-body-util",
+            "hyper",
+            "hyper-util",
+            "listenfd",
+            "prost",
+            "rustix",
+            "serde_json",
+            "tokio",
+        ],
         never: &[&[
             Never("plimsoll_http", "control touches no live connection or request"),
             Never("plimsoll_sim", "nothing in production uses the simulator"),
