@@ -207,6 +207,9 @@ impl Try<'_> {
         {
             return Poll::Ready(Err(Error::new(Who::Client, Phase::Head, What::Io(e))));
         }
+        if self.sent && exchange.down.stream.is_fresh() {
+            exchange.down.timer.wake_at_tick();
+        }
         Poll::Pending
     }
 

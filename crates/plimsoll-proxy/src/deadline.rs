@@ -24,6 +24,8 @@ pub(crate) struct Deadlines {
     due: RefCell<Vec<u64>>,
     wakers: RefCell<Vec<Option<Waker>>>,
     free: RefCell<Vec<u32>>,
+    /// Slots to wake at the next tick, due or not.
+    soon: RefCell<Vec<u32>>,
 }
 
 impl Deadlines {
@@ -34,6 +36,7 @@ impl Deadlines {
             due: RefCell::default(),
             wakers: RefCell::default(),
             free: RefCell::default(),
+            soon: RefCell::default(),
         })
     }
 
@@ -54,6 +57,14 @@ impl Deadlines {
         self.precise();
         let now = self.now.get();
         self.wake_where(|due| due <= now);
+        let wakers = self.wakers.borrow();
+        let soon = self
+            .soon
+            .borrow_mut()
+            .drain(..)
+            .filter_map(|slot| wakers[slot as usize].clone())
+            .collect::<Vec<_>>();
+        soon.into_iter().for_each(Waker::wake);
     }
 
     /// Wakes every task, so that each sees that the worker drains.
@@ -98,6 +109,11 @@ impl Timer {
     /// Due at `at` milliseconds.
     pub(crate) fn arm_at(&self, at: u64) {
         self.deadlines.due.borrow_mut()[self.slot as usize] = at;
+    }
+
+    /// Wakes the task at the next tick, without being due; only behind [`Timer::poll_due`].
+    pub(crate) fn wake_at_tick(&self) {
+        self.deadlines.soon.borrow_mut().push(self.slot);
     }
 
     /// Never due.
@@ -155,5 +171,10 @@ mod tests {
         assert_eq!(count.0.load(Ordering::Relaxed), 1, "a dropped timer wakes nobody");
         deadlines.wake_all();
         assert_eq!(count.0.load(Ordering::Relaxed), 2);
+        late.wake_at_tick();
+        deadlines.tick();
+        deadlines.tick();
+        assert_eq!(count.0.load(Ordering::Relaxed), 3, "once, and without being due");
+        assert!(!late.poll_due(&cx));
     }
 }

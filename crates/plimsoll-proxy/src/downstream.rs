@@ -4,7 +4,7 @@
 //! can stretch, hands over to `exchange`, and acts on what that says about the connection.
 
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
+use std::io::{IoSlice, Read, Write};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,7 +14,6 @@ use std::time::Duration;
 use plimsoll_http::{Head, Kind, Reason};
 use plimsoll_traffic::Millis;
 use socket2::SockRef;
-use tokio::net::TcpStream;
 
 use crate::access_log::Record;
 use crate::buffer::{Buffer, SIZE};
@@ -265,7 +264,7 @@ async fn refuse(down: &mut Downstream, worker: &Rc<Worker>, error: &Error) -> Af
 /// Tells a client beyond its share why, in as far as its socket takes it at once, and closes.
 pub(crate) fn turn_away(
     worker: &Rc<Worker>,
-    stream: &TcpStream,
+    mut stream: &std::net::TcpStream,
     peer: IpAddr,
     entrance: &Arc<Series<Entrance>>,
 ) {
@@ -284,9 +283,9 @@ pub(crate) fn turn_away(
         Form::Text,
         Sending { date: &date, close: true, keep_alive_named: false, to_head: false, request_id: None },
     );
-    let written: io::Result<usize> = stream.try_write(&out);
+    let written = stream.write(&out);
     record.sent = written.unwrap_or(0) as u64;
     // What has come already is read away, or closing would send a reset that takes the answer with it.
     let _ = SockRef::from(stream).shutdown(std::net::Shutdown::Write);
-    let _ = stream.try_read(&mut [0; 16 * 1024]);
+    let _ = stream.read(&mut [0; 16 * 1024]);
 }

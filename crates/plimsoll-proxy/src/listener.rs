@@ -14,14 +14,16 @@ use std::time::Duration;
 
 use plimsoll_config::model::Listener;
 use plimsoll_traffic::{ClientSlot, Gate, GateSlot, PerClient};
+use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
 use crate::downstream::{self, Downstream};
 use crate::error::is_our_shortage;
 use crate::notice::leave;
-use crate::share::{self, Counted, Handed};
+use crate::share::{Counted, Handed};
 use crate::stats::{Entrance, Series};
 use crate::stream::Stream;
 use crate::worker::Worker;
@@ -196,22 +198,28 @@ pub(crate) async fn accept(
     limits: Arc<DoorLimits>,
 ) {
     let _busy = worker.enter();
-    let Ok(listener) = TcpListener::from_std(socket) else { return };
+    // Not tokio's own listener: that watches every socket which it accepts.
+    #[expect(
+        deprecated,
+        reason = "deprecated for types whose descriptor may change; a listener keeps its own"
+    )]
+    let Ok(listener) = AsyncFd::with_interest(socket, Interest::READABLE) else { return };
     while !door.closed.get() {
         // Whichever loses is only a wait: an accepted client is never dropped here.
         tokio::select! {
             biased;
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => admit(&worker, &limits, door.number, stream, peer).await,
-                Err(e) => rest(&worker, &limits, &e).await,
+            Ok(mut waiting) = listener.readable() => match waiting.try_io(|listener| accept_one(listener.get_ref())) {
+                Ok(Ok((stream, peer))) => admit(&worker, &limits, door.number, stream, peer).await,
+                Ok(Err(e)) => rest(&worker, &limits, &e).await,
+                Err(_nobody) => {}
             },
             () = door.bell.notified() => {}
         }
     }
     // The kernel is asked, not the runtime, which may not have heard of the last ones: closing would reset them.
-    let Ok(listener) = listener.into_std() else { return };
+    let listener = listener.into_inner();
     loop {
-        match accept_waiting(&listener) {
+        match accept_one(&listener) {
             Ok((stream, peer)) => admit(&worker, &limits, door.number, stream, peer).await,
             Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => {} // that one was gone before it was accepted
             Err(_) => return,
@@ -219,11 +227,11 @@ pub(crate) async fn accept(
     }
 }
 
-/// A client that already waits in the queue, or an error if there is none.
-fn accept_waiting(listener: &std::net::TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
-    let (stream, peer) = listener.accept()?;
-    stream.set_nonblocking(true)?;
-    Ok((TcpStream::from_std(stream)?, peer))
+/// A client that waits in the queue, or an error if there is none. Nobody watches its socket yet: see `stream.rs`.
+fn accept_one(listener: &std::net::TcpListener) -> io::Result<(std::net::TcpStream, SocketAddr)> {
+    let (socket, peer) = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
+    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+    Ok((socket.into(), peer.ok_or(io::ErrorKind::ConnectionAborted)?))
 }
 
 /// Waits for a place behind both gates.
@@ -252,7 +260,13 @@ async fn rest(worker: &Worker, limits: &DoorLimits, error: &io::Error) {
     tokio::time::sleep(REST).await;
 }
 
-async fn admit(worker: &Rc<Worker>, limits: &DoorLimits, number: usize, stream: TcpStream, peer: SocketAddr) {
+async fn admit(
+    worker: &Rc<Worker>,
+    limits: &DoorLimits,
+    number: usize,
+    stream: std::net::TcpStream,
+    peer: SocketAddr,
+) {
     let mut client = None;
     if limits.per_client.is_limited() {
         match limits.per_client.enter(peer.ip()) {
@@ -268,7 +282,6 @@ async fn admit(worker: &Rc<Worker>, limits: &DoorLimits, number: usize, stream: 
     if whose == worker.number || worker.is_ending() {
         return begin(worker, stream, peer, number, places);
     }
-    let Some(stream) = share::detach(stream) else { return };
     if let Err(handed) = worker.shares.hand_over(whose, Handed { stream, peer, listener: number, places }) {
         let count = handed.places.count.moves_to(worker.number);
         receive(worker, Handed { places: Places { count, ..handed.places }, ..handed });
@@ -277,13 +290,16 @@ async fn admit(worker: &Rc<Worker>, limits: &DoorLimits, number: usize, stream: 
 
 /// Serves a client that another worker has accepted.
 pub(crate) fn receive(worker: &Rc<Worker>, handed: Handed) {
-    // Fails only when there are no descriptors left to watch it with; the client is then turned away by the close.
-    if let Ok(stream) = TcpStream::from_std(handed.stream) {
-        begin(worker, stream, handed.peer, handed.listener, handed.places);
-    }
+    begin(worker, handed.stream, handed.peer, handed.listener, handed.places);
 }
 
-fn begin(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, listener: usize, places: Places) {
-    let down = Downstream::new(worker, Stream::Tcp(stream), listener, peer.ip(), places);
+fn begin(
+    worker: &Rc<Worker>,
+    stream: std::net::TcpStream,
+    peer: SocketAddr,
+    listener: usize,
+    places: Places,
+) {
+    let down = Downstream::new(worker, Stream::fresh(stream), listener, peer.ip(), places);
     tokio::task::spawn_local(downstream::serve(Box::new(down), Rc::clone(worker)));
 }

@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::listener::Places;
@@ -87,11 +86,6 @@ impl Drop for Counted {
     fn drop(&mut self) {
         self.shares.workers[self.worker].open.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// Takes a stream out of this worker's runtime; `None` if it is gone in the meantime.
-pub(crate) fn detach(stream: TcpStream) -> Option<std::net::TcpStream> {
-    stream.into_std().ok()
 }
 
 #[cfg(test)]
