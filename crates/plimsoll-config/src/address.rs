@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-use crate::model::Address;
+use crate::model::{Address, AdminBind};
 use crate::problem::Code;
 
 /// The longest path that fits a Unix socket's address, without the final zero.
@@ -63,10 +63,18 @@ pub(crate) fn parse_bind(text: &str) -> Result<SocketAddr, Fault> {
     Ok(SocketAddr::new(ip, port))
 }
 
+/// An admin address: as a listener's, or a Unix socket.
+pub(crate) fn parse_admin(text: &str) -> Result<AdminBind, Fault> {
+    match text.strip_prefix("unix:") {
+        Some(path) => unix_path(path).map(AdminBind::Unix),
+        None => parse_bind(text).map(AdminBind::Socket),
+    }
+}
+
 /// Where a server is.
 pub(crate) fn parse_server(text: &str) -> Result<Address, Fault> {
     if let Some(path) = text.strip_prefix("unix:") {
-        return parse_unix(path);
+        return unix_path(path).map(Address::Unix);
     }
     if let Some((scheme, rest)) = text.split_once("://") {
         return Err(scheme_fault(scheme, rest));
@@ -109,7 +117,7 @@ fn scheme_fault(scheme: &str, rest: &str) -> Fault {
     }
 }
 
-fn parse_unix(path: &str) -> Result<Address, Fault> {
+fn unix_path(path: &str) -> Result<PathBuf, Fault> {
     if !path.starts_with('/') || path.ends_with('/') {
         return Err(bad("a Unix socket needs an absolute path").help("write \"unix:/run/app.sock\""));
     }
@@ -118,7 +126,7 @@ fn parse_unix(path: &str) -> Result<Address, Fault> {
             "a Unix socket's path has at most {LONGEST_UNIX_PATH} bytes and no zero byte"
         )));
     }
-    Ok(Address::Unix(PathBuf::from(path)))
+    Ok(PathBuf::from(path))
 }
 
 /// Host (still with brackets) and port.

@@ -4,6 +4,7 @@
 //! needs more than one key. Reports everything and goes on; whatever could not be made is left out, which is harmless
 //! because a report with an error yields no configuration.
 
+mod admin;
 mod backend;
 mod listener;
 mod route;
@@ -14,15 +15,18 @@ use crate::address::Fault;
 use crate::model::{Backend, Config};
 use crate::node::{Fields, Node, Value, Written};
 use crate::problem::{Code, Problem, Report};
-use crate::source::At;
+use crate::source::{At, Source};
 use crate::suggest::closest;
 
+pub(crate) use admin::as_written;
+
 /// Makes the configuration. Only meaningful if nothing was reported.
-pub(crate) fn compile(root: &Fields, report: &mut Report) -> Config {
+pub(crate) fn compile(root: &Fields, sources: &[Source], report: &mut Report) -> Config {
     let mut compiler = Compiler { report, backends: Vec::new(), names: Vec::new() };
     compiler.backends(root);
     let routes = compiler.routes(root);
     let listeners = compiler.listeners(root);
+    compiler.check_token_is_referred_to(root, sources);
     if !uses_unclear(root) {
         compiler.unused_backends();
     }

@@ -92,3 +92,20 @@ pub const MOST_WORKERS: u64 = 1_024;
 pub const MOST_RETRIES: u64 = 10;
 /// Greatest weight.
 pub const MOST_WEIGHT: u64 = 65_535;
+
+/// Unix sockets of the admin address are for the user that runs it, as nothing else asks who is there.
+pub const ADMIN_MODE: &str = "0600";
+/// Connections at once per admin address; more wait. Scrapers, probes and people are few, and each costs a descriptor of traffic's.
+pub const ADMIN_CONNECTIONS: usize = 64;
+/// A whole request head at the admin address: whoever asks sends it at once.
+pub const ADMIN_HEADER: Duration = seconds(10);
+/// One question to the admin address, answer included: above an upgrade, which may take a minute, and a reload.
+pub const ADMIN_CONNECTION_AGE: Duration = seconds(120);
+/// A token that can be tried out is none: 16 characters of base64 are 96 bits.
+pub const SHORTEST_TOKEN: usize = 16;
+/// Longest token: it has to fit a request head.
+pub const LONGEST_TOKEN: usize = 1_024;
+/// Reloads that may wait for a silent name server at once, abandoned ones included: each costs a thread.
+pub const MOST_RESOLUTIONS: usize = 8;
+/// All names of a reload or a start together: three name servers, twice asked for five seconds, may not answer for one name.
+pub const RESOLVE: Duration = seconds(30);

@@ -3,6 +3,7 @@
 //! Reads the checked tree; the text loads to the same configuration. A key without a value of its own stands in a
 //! comment with what then happens, so that nothing is hidden.
 
+use crate::compile::as_written;
 use crate::flags::COMMAND_LINE;
 use crate::interpolate::escape;
 use crate::node::{Field, Fields, Node, Value};
@@ -31,7 +32,7 @@ impl Printer<'_> {
         let ordered = in_order(fields);
         for entry in &ordered {
             match entry {
-                Entry::Set(field) if is_plain(&field.node) => self.plain(field),
+                Entry::Set(field) if is_plain(&field.node) => self.plain(path, field),
                 Entry::Set(_) => {}
                 Entry::Unset(key, said) => self.line(&format!("# {}", key.name), &format!("default: {said}")),
             }
@@ -45,10 +46,16 @@ impl Printer<'_> {
         }
     }
 
-    fn plain(&mut self, field: &Field) {
+    fn plain(&mut self, path: &str, field: &Field) {
         // What was included is already here.
         let mark = if field.name == "include" { "# " } else { "" };
-        let text = format!("{mark}{} = {}", quoted_key(&field.name), plain(&field.node.value));
+        // A secret's value is for nobody to see; what refers to it is.
+        let value = match (path == "admin" && field.name == "token", as_written(&field.node, self.sources)) {
+            (true, Some(written)) => written.to_owned(),
+            (true, None) => quoted("(not shown)"),
+            (false, _) => plain(&field.node.value),
+        };
+        let text = format!("{mark}{} = {value}", quoted_key(&field.name));
         let origin = self.origin(&field.node);
         self.line(&text, &origin);
     }

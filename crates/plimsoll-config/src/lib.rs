@@ -21,6 +21,7 @@ mod pattern;
 mod problem;
 mod render;
 mod schema;
+mod secret;
 mod source;
 mod suggest;
 mod units;
@@ -87,7 +88,7 @@ pub fn load(sources: &[Source], env: &dyn Fn(&str) -> Option<String>) -> Result<
 fn finish(entries: Vec<(RawKey, Raw)>, sources: &[Source], mut report: Report) -> Result<Loaded, Problems> {
     let start = At { file: 0, start: 0, end: 0 };
     let root = check::check(&vocabulary::ROOT, entries, start, &mut report);
-    let config = compile::compile(&root, &mut report);
+    let config = compile::compile(&root, sources, &mut report);
     let warnings = report.finish(sources)?;
     Ok(Loaded { config, effective: effective::effective(&root, sources), warnings })
 }

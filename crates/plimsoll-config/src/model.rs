@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use crate::secret::Secret;
+
 /// One whole configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -33,7 +35,7 @@ pub struct Config {
     pub http: Http,
     /// The access log.
     pub log: Log,
-    /// The admin address, if there is one.
+    /// The admin addresses, if there are any.
     pub admin: Option<Admin>,
     /// Tracing, if it is on.
     pub tracing: Option<Tracing>,
@@ -311,11 +313,54 @@ pub enum LogOutput {
     File(PathBuf),
 }
 
-/// The admin address.
+/// Where to ask the running process, and who may.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {
-    /// A loopback address.
-    pub bind: SocketAddr,
+    /// At least one. One that other machines reach only comes with a token.
+    pub binds: Vec<AdminBind>,
+    /// Permissions of Unix sockets.
+    pub mode: u32,
+    /// Without one, whoever reaches an address may ask.
+    pub token: Option<Token>,
+}
+
+/// One admin address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AdminBind {
+    /// An IP address with a port.
+    Socket(SocketAddr),
+    /// An absolute path.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for AdminBind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            AdminBind::Socket(address) => address.fmt(f),
+            AdminBind::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl std::str::FromStr for AdminBind {
+    type Err = String;
+
+    /// As it is written in a configuration.
+    fn from_str(text: &str) -> Result<AdminBind, String> {
+        crate::address::parse_admin(text).map_err(|fault| match fault.help {
+            Some(help) => format!("{}; {help}", fault.message),
+            None => fault.message,
+        })
+    }
+}
+
+/// Where the admin token is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Token {
+    /// It came from the environment.
+    Text(Secret),
+    /// It is the text of this file, without the line's end. Whoever opens the addresses reads it.
+    File(PathBuf),
 }
 
 /// Spans of requests, for an OpenTelemetry collector.

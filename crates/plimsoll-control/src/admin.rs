@@ -1,17 +1,16 @@
 //! The admin address: is the process alive, is it ready, what is it doing.
 //!
 //! `GET /healthz`, `/ready`, `/status` and `/metrics`, `POST /reload` and `/upgrade`, on a thread of its own, so that a question never waits for traffic
-//! nor traffic for a question. Reads what `run` has published; asks it to reload; changes nothing itself. Answers loopback names and IP addresses only, so that
-//! a web page whose name was made to point here (DNS rebinding) cannot read it through somebody's browser.
+//! nor traffic for a question. Reads what `run` has published; asks it to reload; changes nothing itself. With a token it answers whoever brings it;
+//! without one loopback names and IP addresses only, so that a web page whose name was made to point here (DNS rebinding) cannot read it
+//! through somebody's browser.
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -23,13 +22,11 @@ use plimsoll_proxy::Snapshot;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::admin_server::Guard;
 use crate::exposition::CONTENT_TYPE;
 use crate::metrics::{self, Reloads};
 use crate::reload::{Request as Asked, Wish};
 use crate::status;
-
-/// How long answers under way may take when the server stops.
-const LAST_ANSWER: Duration = Duration::from_millis(500);
 
 /// What the admin address can see of a running process.
 pub struct Published {
@@ -108,63 +105,8 @@ impl Phase {
     }
 }
 
-/// A running admin server; stops when dropped.
-#[derive(Debug)]
-pub struct Admin {
-    address: SocketAddr,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Admin {
-    /// Where it listens, with the port that the kernel chose.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-}
-
-impl Drop for Admin {
-    fn drop(&mut self) {
-        // Its own end may have come first, by a panic that its thread has told of.
-        if let Some(stop) = self.stop.take() {
-            let _ = stop.send(());
-        }
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-/// Binds `address` and answers until dropped. The error is the kernel's; the caller names the address.
-pub fn start(address: SocketAddr, published: Arc<Published>) -> io::Result<Admin> {
-    let listener = std::net::TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let listener = {
-        let _entered = runtime.enter();
-        tokio::net::TcpListener::from_std(listener)?
-    };
-    let (stop, stopped) = oneshot::channel();
-    let (end, ended) = oneshot::channel::<()>();
-    let graceful = async move {
-        let _ = stopped.await; // a sender that is gone is a stop as well
-        drop(end);
-    };
-    let serve = async move {
-        let answering = axum::serve(listener, router(published)).with_graceful_shutdown(graceful);
-        tokio::select! {
-            _ = answering.into_future() => {}
-            // The answer that told of the stop gets out; nothing waits longer for slow readers.
-            () = async { let _ = ended.await; tokio::time::sleep(LAST_ANSWER).await } => {}
-        }
-    };
-    let thread =
-        std::thread::Builder::new().name("admin".to_owned()).spawn(move || runtime.block_on(serve))?;
-    Ok(Admin { address, stop: Some(stop), thread: Some(thread) })
-}
-
-fn router(published: Arc<Published>) -> Router {
+/// What is answered, to whom `guard` lets in.
+pub(crate) fn router(published: Arc<Published>, guard: Guard) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/ready", get(ready))
@@ -178,7 +120,7 @@ fn router(published: Arc<Published>) -> Router {
                 "there are /healthz, /ready, /status, /metrics, POST /reload and POST /upgrade\n",
             )
         })
-        .layer(middleware::from_fn(only_local_names))
+        .layer(middleware::from_fn_with_state(guard, admit))
         .with_state(published)
 }
 
@@ -251,11 +193,32 @@ async fn metrics_page(State(published): State<Arc<Published>>) -> Response {
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], page).into_response()
 }
 
-async fn only_local_names(request: Request, next: Next) -> Response {
-    if is_local(request.headers()) {
+/// Whether a request may go on.
+async fn admit(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    let Some(token) = guard.token() else {
+        if guard.is_unix || is_local(request.headers()) {
+            return next.run(request).await;
+        }
+        return (StatusCode::MISDIRECTED_REQUEST, "use localhost or an IP address\n").into_response();
+    };
+    // Balancers and orchestrators ask these two, have no token, and learn nothing but that.
+    let is_open = matches!(request.uri().path(), "/healthz" | "/ready");
+    let brought = bearer(request.headers());
+    if is_open || brought.is_some_and(|brought| token.is(brought)) {
         return next.run(request).await;
     }
-    (StatusCode::MISDIRECTED_REQUEST, "use localhost or an IP address\n").into_response()
+    let challenge = match brought {
+        None => "Bearer realm=\"plimsoll\"",
+        Some(_) => "Bearer realm=\"plimsoll\", error=\"invalid_token\"",
+    };
+    let body = "bring the token of [admin]: `Authorization: Bearer TOKEN`\n";
+    (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, challenge)], body).into_response()
+}
+
+/// RFC 6750, 2.1. The scheme's name has no case (RFC 9110, 11.1).
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.as_bytes().split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
 }
 
 /// Whether the Host is `localhost` or an IP address, or missing, as in HTTP/1.0: no browser leaves it out.
@@ -271,12 +234,16 @@ fn is_local(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
+    use std::io::{self, Read, Write};
     use std::net::TcpStream;
+    use std::time::Duration;
+
+    use plimsoll_config::model::{AdminBind, Secret};
 
     use serde_json::json;
 
     use super::*;
+    use crate::admin_server::{Admin, Door};
 
     fn published() -> Arc<Published> {
         let servers = ["127.0.0.1:3000".to_owned(), "unix:/run/a.sock".to_owned()];
@@ -284,14 +251,24 @@ mod tests {
         Arc::new(Published::new(Arc::new(Snapshot::new(config, None)), None))
     }
 
+    fn start(bind: &AdminBind, published: &Arc<Published>, token: Option<&str>) -> io::Result<Admin> {
+        let token = token.map(|token| Secret::new(token).unwrap());
+        Admin::start(Door::open(bind, 0o600)?, token, Arc::clone(published))
+    }
+
     fn admin(published: &Arc<Published>) -> Admin {
-        start("127.0.0.1:0".parse().unwrap(), Arc::clone(published)).unwrap()
+        start(&"127.0.0.1:0".parse().unwrap(), published, None).unwrap()
     }
 
     fn get(admin: &Admin, path: &str, host: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(admin.address()).unwrap();
+        with(admin, path, &format!("Host: {host}\r\n"))
+    }
+
+    fn with(admin: &Admin, path: &str, fields: &str) -> (u16, String) {
+        let AdminBind::Socket(address) = admin.address() else { panic!("no TCP address") };
+        let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\n{fields}Connection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -364,10 +341,31 @@ mod tests {
     fn a_taken_address_is_an_error_and_dropping_frees_it() {
         let published = published();
         let first = admin(&published);
-        let address = first.address();
-        let error = start(address, Arc::clone(&published)).unwrap_err();
+        let address = first.address().clone();
+        let error = start(&address, &published, None).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         drop(first);
-        assert_eq!(start(address, published).unwrap().address(), address);
+        assert_eq!(*start(&address, &published, None).unwrap().address(), address);
+    }
+
+    #[test]
+    fn with_a_token_only_who_brings_it_learns_more_than_that_it_lives() {
+        const TOKEN: &str = "0123456789abcdef";
+        let admin = start(&"127.0.0.1:0".parse().unwrap(), &published(), Some(TOKEN)).unwrap();
+        let ask = |path: &str, field: &str| with(&admin, path, &format!("Host: lb.example\r\n{field}")).0;
+        for (field, expected) in [
+            (String::new(), 401),
+            ("Authorization: Bearer wrong-wrong-wrong\r\n".to_owned(), 401),
+            (format!("Authorization: Basic {TOKEN}\r\n"), 401),
+            (format!("Authorization: Bearer {TOKEN}x\r\n"), 401),
+            (format!("Authorization: Bearer {TOKEN}\r\n"), 200),
+            (format!("authorization: bearer {TOKEN}\r\n"), 200),
+        ] {
+            assert_eq!((ask("/status", &field), ask("/healthz", &field)), (expected, 200), "{field}");
+        }
+        assert_eq!((ask("/ready", ""), ask("/nothing", ""), ask("/metrics", "")), (503, 401, 401));
+        admin.adopt(None, 0o600).unwrap();
+        assert_eq!(get(&admin, "/status", "localhost").0, 200);
+        assert_eq!(ask("/status", ""), 421, "without a token a foreign name is refused again");
     }
 }

@@ -20,6 +20,8 @@ use rustix::net::{
 };
 use serde_json::{Value, json};
 
+use crate::admin_server::Admin;
+
 /// Tells a process that its standard input is a handover.
 const VARIABLE: &str = "PLIMSOLL_HANDOVER";
 /// Longest description and most sockets that are believed.
@@ -35,9 +37,22 @@ pub const READY: u8 = b'R';
 pub struct Given {
     /// Listening sockets.
     pub sockets: Vec<TcpListener>,
+    /// Admin addresses, as they were configured.
+    pub doors: Vec<GivenDoor>,
     /// What was learned, as `Snapshot::learned` puts it.
     pub learned: Value,
     stream: UnixStream,
+}
+
+/// A bound admin address on its way to another process.
+#[derive(Debug)]
+pub struct GivenDoor {
+    /// As configured.
+    pub bind: String,
+    /// Device and inode of its file, if it has one.
+    pub identity: Option<(u64, u64)>,
+    /// The listening socket.
+    pub socket: OwnedFd,
 }
 
 impl Given {
@@ -55,6 +70,7 @@ pub fn start(
     program: &Path,
     arguments: &[std::ffi::OsString],
     sockets: &[BorrowedFd<'_>],
+    admins: &[Admin],
     learned: &Value,
 ) -> io::Result<(Child, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
@@ -64,7 +80,7 @@ pub fn start(
         .env_remove("WATCHDOG_PID") // it becomes the process that systemd watches
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .spawn()?;
-    if let Err(e) = give(&ours, sockets, learned) {
+    if let Err(e) = give(&ours, sockets, admins, learned) {
         let _ = child.kill(); // it may have ended by itself, which is why giving failed
         let _ = child.wait();
         return Err(e);
@@ -72,15 +88,23 @@ pub fn start(
     Ok((child, ours))
 }
 
-fn give(mut stream: &UnixStream, sockets: &[BorrowedFd<'_>], learned: &Value) -> io::Result<()> {
+fn give(
+    mut stream: &UnixStream,
+    sockets: &[BorrowedFd<'_>],
+    admins: &[Admin],
+    learned: &Value,
+) -> io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))?;
-    let text = json!({ "sockets": sockets.len(), "learned": learned }).to_string();
+    let doors: Vec<Value> =
+        admins.iter().map(|admin| json!([admin.bind().to_string(), admin.identity()])).collect();
+    let text = json!({ "sockets": sockets.len(), "admin": doors, "learned": learned }).to_string();
     stream.write_all(&(text.len() as u64).to_be_bytes())?;
     stream.write_all(text.as_bytes())?;
-    for socket in sockets {
+    let behind = admins.iter().map(Admin::socket);
+    for socket in sockets.iter().copied().chain(behind) {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
-        let sent = [*socket];
+        let sent = [socket];
         if !control.push(SendAncillaryMessage::ScmRights(&sent)) {
             return Err(io::Error::other("no room for a descriptor"));
         }
@@ -112,11 +136,20 @@ fn receive(mut stream: UnixStream) -> io::Result<Given> {
     let mut said: Value = serde_json::from_slice(&text)?;
     let count =
         said["sockets"].as_u64().filter(|&n| n <= MOST_SOCKETS).ok_or_else(|| bad("no number of sockets"))?;
-    let sockets = (0..count).map(|_| receive_socket(&stream)).collect::<io::Result<_>>()?;
-    Ok(Given { sockets, learned: said["learned"].take(), stream })
+    let sockets =
+        (0..count).map(|_| receive_socket(&stream).map(TcpListener::from)).collect::<io::Result<_>>()?;
+    // A process of a version without them says nothing of them.
+    let doors = said["admin"].as_array().map_or(&[][..], Vec::as_slice);
+    let doors = doors.iter().map(|door| {
+        let bind = door[0].as_str().ok_or_else(|| bad("an admin address without a name"))?.to_owned();
+        let identity = door[1][0].as_u64().zip(door[1][1].as_u64());
+        Ok(GivenDoor { bind, identity, socket: receive_socket(&stream)? })
+    });
+    let doors = doors.collect::<io::Result<_>>()?;
+    Ok(Given { sockets, doors, learned: said["learned"].take(), stream })
 }
 
-fn receive_socket(stream: &UnixStream) -> io::Result<TcpListener> {
+fn receive_socket(stream: &UnixStream) -> io::Result<OwnedFd> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
@@ -125,9 +158,7 @@ fn receive_socket(stream: &UnixStream) -> io::Result<TcpListener> {
         RecvAncillaryMessage::ScmRights(mut rights) => rights.next(),
         _ => None,
     });
-    descriptor
-        .map(TcpListener::from)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "fewer sockets than announced"))
+    descriptor.ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "fewer sockets than announced"))
 }
 
 #[cfg(test)]
@@ -142,7 +173,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let _waiting = TcpStream::connect(address).unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
-        give(&ours, &[listener.as_fd()], &json!({ "a": 1 })).unwrap();
+        give(&ours, &[listener.as_fd()], &[], &json!({ "a": 1 })).unwrap();
         drop(listener);
         let given = receive(theirs).unwrap();
         assert_eq!(given.learned["a"], 1);

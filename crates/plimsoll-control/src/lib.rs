@@ -4,6 +4,7 @@
 //! process. Never touches a live connection or request.
 
 pub mod admin;
+pub mod admin_server;
 mod collector;
 pub mod exporter;
 mod exposition;
@@ -16,3 +17,4 @@ pub mod reload;
 pub mod resolve;
 mod status;
 pub mod systemd;
+mod unix_socket;

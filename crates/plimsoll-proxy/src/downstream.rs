@@ -24,6 +24,7 @@ use crate::forward::Client;
 use crate::listener::Places;
 use crate::reply::{self, Form, Sending};
 use crate::request_id;
+use crate::seats::Seat;
 use crate::stats::{Entrance, Open, Series};
 use crate::stream::Stream;
 use crate::turn::Ticket;
@@ -49,7 +50,7 @@ pub(crate) struct Downstream {
     /// What its listener counts.
     pub(crate) open: Rc<Open>,
     ticket: Ticket,
-    _places: Places,
+    _seat: Seat,
     _busy: Busy,
 }
 
@@ -81,9 +82,9 @@ impl Downstream {
             listener,
             requests: 0,
             born: worker.deadlines.now(),
-            open: Open::new(&places.entrance, worker.number),
+            open: Open::new(places.entrance(), worker.number),
             ticket: Ticket::default(),
-            _places: places,
+            _seat: Seat::take(worker, peer, places),
             _busy: worker.enter(),
         }
     }

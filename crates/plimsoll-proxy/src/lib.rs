@@ -30,6 +30,7 @@ mod pump;
 mod reply;
 mod request_id;
 mod response;
+mod seats;
 mod share;
 mod snapshot;
 mod stats;

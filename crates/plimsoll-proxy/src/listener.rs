@@ -120,10 +120,24 @@ impl DoorLimits {
 /// What a connection holds for as long as it lives.
 pub(crate) struct Places {
     _gates: [GateSlot; 2],
-    _client: Option<ClientSlot>,
-    pub(crate) entrance: Arc<Series<Entrance>>,
+    /// `None` while connections per client are not limited.
+    client: Option<ClientSlot>,
+    limits: Arc<DoorLimits>,
     /// In the count of the worker that serves it.
     count: Counted,
+}
+
+impl Places {
+    pub(crate) fn entrance(&self) -> &Arc<Series<Entrance>> {
+        &self.limits.entrance
+    }
+
+    /// Counts a connection of this client that was there before its listener had a limit; it may be one too many, and stays.
+    pub(crate) fn count_client(&mut self, peer: IpAddr) {
+        if self.client.is_none() && self.limits.per_client.is_limited() {
+            self.client = Some(self.limits.per_client.enter_anyway(peer));
+        }
+    }
 }
 
 /// True if an inherited socket listens where `address` says.
@@ -262,7 +276,7 @@ async fn rest(worker: &Worker, limits: &DoorLimits, error: &io::Error) {
 
 async fn admit(
     worker: &Rc<Worker>,
-    limits: &DoorLimits,
+    limits: &Arc<DoorLimits>,
     number: usize,
     stream: std::net::TcpStream,
     peer: SocketAddr,
@@ -278,7 +292,7 @@ async fn admit(
     limits.goes_on();
     let whose = worker.shares.whose(worker.number);
     let count = worker.shares.count(whose);
-    let places = Places { _gates: gates, _client: client, entrance: Arc::clone(&limits.entrance), count };
+    let places = Places { _gates: gates, client, limits: Arc::clone(limits), count };
     if whose == worker.number || worker.is_ending() {
         return begin(worker, stream, peer, number, places);
     }

@@ -24,6 +24,7 @@ use crate::deadline::{Deadlines, TICK};
 use crate::listener::{self, Bound, Door};
 use crate::log_writer::LogQueue;
 use crate::notice::leave;
+use crate::seats::Seats;
 use crate::share::{Handed, Shares};
 use crate::snapshot::{Snapshot, View};
 use crate::turn::Turns;
@@ -92,6 +93,7 @@ pub(crate) struct Worker {
     #[expect(clippy::vec_box, reason = "a head moves from task to task; its fields stay where they are")]
     heads: RefCell<Vec<Box<Head>>>,
     texts: RefCell<Vec<Vec<u8>>>,
+    pub(crate) seats: Seats,
     /// Accept loops and connections that are still there.
     busy: Cell<u32>,
     quiet: Notify,
@@ -208,6 +210,7 @@ impl Worker {
                 self.open(bound, place, doors);
             }
         }
+        self.seats.count_clients();
         self.deadlines.wake_all();
     }
 
@@ -299,6 +302,7 @@ pub(crate) fn run(start: Start) -> io::Result<bool> {
         ending: Cell::new(Order::Serve),
         heads: RefCell::default(),
         texts: RefCell::default(),
+        seats: Seats::default(),
         busy: Cell::new(0),
         quiet: Notify::new(),
     });

@@ -71,6 +71,13 @@ impl PerClient {
         Some(ClientSlot { limit: Arc::clone(self), client })
     }
 
+    /// A slot for a connection that is there already, whatever the maximum: it may have come before there was one.
+    pub fn enter_anyway(self: &Arc<Self>, ip: IpAddr) -> ClientSlot {
+        let client = Client::from(ip);
+        *self.shard(client).entry(client).or_insert(0) += 1;
+        ClientSlot { limit: Arc::clone(self), client }
+    }
+
     fn shard(&self, client: Client) -> MutexGuard<'_, HashMap<Client, u32>> {
         let shard = self.spread.hash_one(client) as usize % SHARDS;
         // Nothing below panics half-way through a change, so a poisoned map is still right.
@@ -193,6 +200,18 @@ mod tests {
         let slots: Vec<_> = (0..1_000u32).map(|i| limit.enter(IpAddr::V4((i / 2).into())).unwrap()).collect();
         assert_eq!(entries(&limit), 500);
         drop(slots);
+        assert_eq!(entries(&limit), 0);
+    }
+
+    #[test]
+    fn what_was_there_before_counts_even_above_the_maximum() {
+        let limit = Arc::new(PerClient::new(1));
+        let mut before: Vec<_> = (0..2).map(|_| limit.enter_anyway(ip("192.0.2.1"))).collect();
+        assert!(limit.enter(ip("192.0.2.1")).is_none());
+        before.pop();
+        assert!(limit.enter(ip("192.0.2.1")).is_none(), "one is still held");
+        before.pop();
+        assert!(limit.enter(ip("192.0.2.1")).is_some());
         assert_eq!(entries(&limit), 0);
     }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use plimsoll_config::model::AdminBind;
 
 use crate::exit::Exit;
 use crate::origin::address::Bind;
@@ -116,26 +117,34 @@ pub(crate) struct Origin {
     pub(crate) control: Option<Bind>,
 }
 
-/// `plimsoll reload`.
+/// How the verbs that ask a running process find it.
 #[derive(Debug, Args)]
-pub(crate) struct Reload {
+pub(crate) struct Asked {
     /// The configuration that names the admin address [default: ./plimsoll.toml, then /etc/plimsoll/plimsoll.toml]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// The admin address of the running process, in place of the one in the configuration
+    /// The admin address of the running process, IP:PORT or unix:/PATH, in place of the one in the configuration
     #[arg(long, value_name = "ADDR", conflicts_with = "config")]
-    pub(crate) admin: Option<std::net::SocketAddr>,
+    pub(crate) admin: Option<AdminBind>,
+    /// A file with the admin token [default: the token of the configuration, or $PLIMSOLL_ADMIN_TOKEN with --admin]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+/// `plimsoll reload`.
+#[derive(Debug, Args)]
+pub(crate) struct Reload {
+    /// Whom to ask.
+    #[command(flatten)]
+    pub(crate) admin: Asked,
 }
 
 /// `plimsoll status`.
 #[derive(Debug, Args)]
 pub(crate) struct Status {
-    /// The configuration that names the admin address [default: ./plimsoll.toml, then /etc/plimsoll/plimsoll.toml]
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-    /// The admin address of the running process, in place of the one in the configuration
-    #[arg(long, value_name = "ADDR", conflicts_with = "config")]
-    pub(crate) admin: Option<std::net::SocketAddr>,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub(crate) admin: Asked,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -149,12 +158,9 @@ pub(crate) struct Status {
 pub(crate) struct Upgrade {
     /// The new program [default: the one that the running process was started from, as it is now]
     pub(crate) path: Option<PathBuf>,
-    /// The configuration that names the admin address [default: ./plimsoll.toml, then /etc/plimsoll/plimsoll.toml]
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-    /// The admin address of the running process, in place of the one in the configuration
-    #[arg(long, value_name = "ADDR", conflicts_with = "config")]
-    pub(crate) admin: Option<std::net::SocketAddr>,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub(crate) admin: Asked,
 }
 
 /// `plimsoll check`.
@@ -243,6 +249,7 @@ const RELOAD_EXAMPLES: &str = "\
 Examples:
   plimsoll reload
   plimsoll reload --admin 127.0.0.1:9900
+  plimsoll reload --admin unix:/run/plimsoll/admin.sock --token-file ~/admin.token
 
 With any problem everything stays as it was, the problem is told here and by the running process, and the exit status is 1.";
 

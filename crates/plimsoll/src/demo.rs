@@ -36,7 +36,7 @@ async fn demo(port: u16) -> Exit {
         Ok(started) => started,
         Err(error) => return serve::cannot_start(&error),
     };
-    let running = match balancer(port, &origins) {
+    let running = match balancer(port, &origins).await {
         Ok(running) => running,
         Err(failed) => return failed.show(),
     };
@@ -71,13 +71,13 @@ async fn origins() -> io::Result<Vec<Handle>> {
 }
 
 /// The balancer, on the wanted port or the next free one.
-fn balancer(port: u16, origins: &[Handle]) -> Result<Running, Failed> {
+async fn balancer(port: u16, origins: &[Handle]) -> Result<Running, Failed> {
     let mut tried = port;
     loop {
         let text = configuration(tried, origins);
         let sources = [Source { path: "demo".to_owned(), text }];
         let loaded = plimsoll_config::load(&sources, &|_| None).expect("the demo's configuration is valid");
-        match serve::start(loaded.config, None, None) {
+        match serve::start(loaded.config, None, None).await {
             Err(Failed::Start(StartError::Bind(_, e)))
                 if e.kind() == io::ErrorKind::AddrInUse && tried < port.saturating_add(PORTS) =>
             {

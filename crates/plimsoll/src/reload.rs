@@ -6,5 +6,5 @@ use crate::exit::Exit;
 
 /// Asks, and waits for the outcome.
 pub(crate) fn run(args: &cli::Reload) -> Exit {
-    ask::tell("reload", args.admin, args.config.as_deref(), "/reload")
+    ask::tell("reload", &args.admin, "/reload")
 }

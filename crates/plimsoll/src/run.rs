@@ -25,7 +25,7 @@ pub(crate) fn run(args: &cli::Run) -> Exit {
         Err(error) => return serve::cannot_start(&error),
     };
     runtime.block_on(async {
-        let signals = match Signals::catch() {
+        let mut signals = match Signals::catch() {
             Ok(signals) => signals,
             Err(error) => return serve::cannot_start(&error),
         };
@@ -33,7 +33,11 @@ pub(crate) fn run(args: &cli::Run) -> Exit {
             Ok(given) => given,
             Err(error) => return serve::cannot_start(&error),
         };
-        match serve::start(config, file, given) {
+        let started = tokio::select! {
+            started = serve::start(config, file, given) => started,
+            () = signals.end() => return Exit::Fine, // nothing serves yet: a name server is silent
+        };
+        match started {
             Ok(running) => {
                 running.announce();
                 running.until_stopped(signals).await

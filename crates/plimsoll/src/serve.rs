@@ -3,6 +3,9 @@
 //! Takes a checked configuration; resolves names, binds, serves, and acts on signals until the last request has ended or is
 //! cut. Tells on standard error where it listens, one line a listener, and then that it is ready.
 
+mod admin;
+mod reloading;
+
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -10,20 +13,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use plimsoll_config::model::Config;
-use plimsoll_control::admin::{self, Admin, Phase, Published};
+use plimsoll_config::model::{AdminBind, Config};
+use plimsoll_control::admin::{Phase, Published};
+use plimsoll_control::admin_server::Admin;
 use plimsoll_control::exporter::Exporters;
-use plimsoll_control::handover::Given;
+use plimsoll_control::handover::{Given, GivenDoor};
 use plimsoll_control::reload::{Outcome, Request, Watch, Wish};
+use plimsoll_control::resolve::{Resolution, Unresolved};
 use plimsoll_control::systemd::{self, Heartbeat};
-use plimsoll_control::{files, resolve};
 use plimsoll_proxy::{Millis, Proxy, Snapshot, StartError, notice};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::configuration;
+use self::reloading::Reloading;
 use crate::exit::Exit;
-use crate::terminal;
 use crate::upgrade::{self, Upgrade};
 
 /// How often a stop looks whether the workers have ended.
@@ -41,10 +44,12 @@ const LAST_SPANS: Duration = Duration::from_secs(2);
 pub(crate) struct Running {
     proxy: Proxy,
     published: Arc<Published>,
-    /// Answers until dropped.
-    admin: Option<Admin>,
-    /// One that a reload has replaced: it still has to tell who asked for the reload.
-    old_admin: Option<Admin>,
+    /// One for each address; each answers until dropped.
+    admin: Vec<Admin>,
+    /// Those that a reload has replaced: one of them still has to tell who asked for the reload.
+    old_admin: Vec<Admin>,
+    /// Names of a new configuration are being resolved.
+    reloading: Option<Reloading>,
     /// Where the configuration came from; `None` if it came from options.
     file: Option<PathBuf>,
     wishes: mpsc::Receiver<Request>,
@@ -68,8 +73,10 @@ pub(crate) enum Failed {
     Passed(io::Error),
     /// The proxy cannot start.
     Start(StartError),
-    /// The admin address cannot be bound.
-    Admin(SocketAddr, io::Error),
+    /// An admin address cannot be bound.
+    Admin(AdminBind, io::Error),
+    /// There is to be a token for it, and there is none.
+    Token(String),
     /// Nothing can send spans.
     Tracing(io::Error),
 }
@@ -82,6 +89,7 @@ impl fmt::Display for Failed {
             Failed::Start(error) => error.fmt(f),
             Failed::Tracing(error) => write!(f, "cannot start what sends spans: {error}"),
             Failed::Admin(address, error) => write!(f, "cannot listen on {address} ([admin] bind): {error}"),
+            Failed::Token(reason) => f.write_str(reason),
         }
     }
 }
@@ -97,38 +105,46 @@ impl Failed {
 /// Starts everything that `config` asks for; `file` is what a reload takes it from.
 ///
 /// With sockets from an old process it tells that one to end once everything serves.
-pub(crate) fn start(config: Config, file: Option<PathBuf>, given: Option<Given>) -> Result<Running, Failed> {
+pub(crate) async fn start(
+    config: Config,
+    file: Option<PathBuf>,
+    given: Option<Given>,
+) -> Result<Running, Failed> {
     let program = upgrade::own_program();
+    let config = begin_to_resolve(config)?.outcome().await.map_err(|all| unresolved(&all))?;
     let mut exporters = Exporters::default();
     let prepared = exporters.prepare(config.tracing.as_ref()).map_err(Failed::Tracing)?;
-    let snapshot = Arc::new(Snapshot::new(resolved(config)?, None).traced(prepared.queue()));
+    let snapshot = Arc::new(Snapshot::new(config, None).traced(prepared.queue()));
     exporters.adopt(prepared);
-    let (mut sockets, old) = take(given, &snapshot);
+    let (mut sockets, mut doors, old) = take(given, &snapshot);
     sockets.extend(passed(&snapshot.config).map_err(Failed::Passed)?);
     let proxy = Proxy::start(&snapshot, sockets).map_err(Failed::Start)?;
     let (ask, wishes) = mpsc::channel(4);
     let published = Arc::new(Published::new(Arc::clone(&snapshot), Some(ask)));
     let watch = file.as_deref().filter(|_| snapshot.config.watch).map(Watch::new);
-    let (admin, upgrade, admin_until) = (None, None, None);
     let heartbeat = Heartbeat::new();
     let mut running = Running {
         proxy,
         published,
-        admin,
-        old_admin: None,
+        admin: Vec::new(),
+        old_admin: Vec::new(),
+        reloading: None,
         file,
         wishes,
         watch,
         program,
-        upgrade,
-        admin_until,
+        upgrade: None,
+        admin_until: None,
         heartbeat,
         exporters,
     };
     match old {
-        // The old process holds the admin address until it knows that this one serves.
+        // An old process of a version that does not give its admin addresses holds them until it knows that this one serves.
         Some(old) => {
             old.ready();
+            if let Err(failed) = running.take_doors(&mut doors) {
+                notice(&failed.to_string());
+            }
             running.admin_until = Some(Instant::now() + ADMIN_HANDOVER);
         }
         None => {
@@ -145,12 +161,12 @@ pub(crate) fn start(config: Config, file: Option<PathBuf>, given: Option<Given>)
 }
 
 /// The sockets that an old process gives, after what it has learned was noted.
-fn take(given: Option<Given>, snapshot: &Snapshot) -> (Vec<TcpListener>, Option<Given>) {
-    let Some(mut given) = given else { return (Vec::new(), None) };
+fn take(given: Option<Given>, snapshot: &Snapshot) -> (Vec<TcpListener>, Vec<GivenDoor>, Option<Given>) {
+    let Some(mut given) = given else { return (Vec::new(), Vec::new(), None) };
     for (backend, server) in upgrade::refused(&given.learned) {
         snapshot.note_refused(&backend, &server, Millis::default());
     }
-    (std::mem::take(&mut given.sockets), Some(given))
+    (std::mem::take(&mut given.sockets), std::mem::take(&mut given.doors), Some(given))
 }
 
 /// The sockets of socket activation.
@@ -159,11 +175,12 @@ fn passed(config: &Config) -> io::Result<Vec<TcpListener>> {
     systemd::wanted(systemd::inherited()?, &binds)
 }
 
-fn resolved(mut config: Config) -> Result<Config, Failed> {
-    match resolve::resolve(&mut config) {
-        Ok(()) => Ok(config),
-        Err(all) => Err(Failed::Unresolved(all.iter().map(ToString::to_string).collect())),
-    }
+fn begin_to_resolve(config: Config) -> Result<Resolution, Failed> {
+    Resolution::begin(config).map_err(|e| Failed::Unresolved(vec![format!("cannot resolve names: {e}")]))
+}
+
+fn unresolved(all: &[Unresolved]) -> Failed {
+    Failed::Unresolved(all.iter().map(ToString::to_string).collect())
 }
 
 /// The signals that a running proxy acts on. Made before it is said to be ready: who reads that may send one at once.
@@ -187,6 +204,17 @@ impl Signals {
             hang_up: signal(SignalKind::hangup())?,
             upgrade: signal(SignalKind::user_defined2())?,
         })
+    }
+}
+
+impl Signals {
+    /// Waits for one that ends a process that has not begun to serve.
+    pub(crate) async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.quit.recv() => {}
+        }
     }
 }
 
@@ -245,6 +273,7 @@ impl Running {
         // From now on nobody takes wishes: who waits for an outcome is told so by their answers being dropped.
         self.wishes.close();
         while self.wishes.try_recv().is_ok() {}
+        self.reloading = None;
         if stop != Stop::Retire {
             if let Some(upgrade) = self.upgrade.take() {
                 upgrade.call_off();
@@ -253,7 +282,9 @@ impl Running {
             return stop;
         }
         self.proxy.retire();
-        self.admin = None; // the new process waits for the address
+        // The new process has them.
+        self.admin.iter_mut().for_each(Admin::leave);
+        self.admin.clear();
         while !self.proxy.is_finished() {
             tokio::select! {
                 _ = signals.terminate.recv() => { self.proxy.drain(); return Stop::Deadline }
@@ -274,7 +305,7 @@ impl Running {
         };
         let begun = match self.upgrade {
             Some(_) => Err("an upgrade is under way already".to_owned()),
-            None => program.and_then(|program| Upgrade::start(&program, &self.proxy)),
+            None => program.and_then(|program| Upgrade::start(&program, &self.proxy, &self.admin)),
         };
         match begun {
             Ok(mut upgrade) => {
@@ -304,7 +335,7 @@ impl Running {
         outcome.is_ok()
     }
 
-    /// Opens the admin address once the old process has let go of it.
+    /// Opens the admin addresses once the old process has let go of them.
     fn try_for_admin(&mut self) {
         let Some(until) = self.admin_until else { return };
         match self.open_admin() {
@@ -330,16 +361,13 @@ impl Running {
                 _ = signals.quit.recv() => return Stop::Patient,
                 _ = report.tick() => {
                     self.proxy.report();
-                    self.old_admin = None;
+                    self.old_admin.clear();
                 }
                 () = tokio::time::sleep(LOOK), if self.admin_until.is_some() => self.try_for_admin(),
                 _ = signals.reopen.recv() => self.proxy.reopen_log(),
-                _ = signals.hang_up.recv() => { let _ = self.reload(); }
+                _ = signals.hang_up.recv() => self.begin_reload(None),
                 Some(request) = self.wishes.recv() => match request.wish {
-                    Wish::Reload => {
-                        let outcome = self.reload();
-                        let _ = request.answer.send(outcome); // who asked may have gone away
-                    }
+                    Wish::Reload => self.begin_reload(Some(request.answer)),
                     Wish::Upgrade(path) => self.begin_upgrade(path, Some(request.answer)),
                 },
                 outcome = Upgrade::outcome(self.upgrade.as_mut()), if self.upgrade.is_some() => {
@@ -349,78 +377,15 @@ impl Running {
                 }
                 _ = watch.tick(), if self.watch.is_some() => {
                     if self.watch.as_mut().is_some_and(Watch::look) {
-                        let _ = self.reload();
+                        self.begin_reload(None);
                     }
+                }
+                config = Reloading::resolved(self.reloading.as_mut()), if self.reloading.is_some() => {
+                    self.end_reload(config);
                 }
                 _ = signals.upgrade.recv() => self.begin_upgrade(None, None),
             }
         }
-    }
-
-    /// Takes the configuration again. With any problem everything stays as it was; either way the operator is told.
-    fn reload(&mut self) -> Outcome {
-        systemd::reloading();
-        let outcome = self.take_configuration();
-        systemd::ready(outcome.as_deref().unwrap_or("serving; the last reload failed, see the journal"));
-        self.published.reloaded(outcome.is_ok());
-        match &outcome {
-            Ok(done) => notice(done),
-            Err(problems) => {
-                // What was just tried is not tried again by the watch.
-                if let (Some(watch), Some(path)) = (&mut self.watch, &self.file) {
-                    *watch = Watch::new(path);
-                }
-                terminal::err(problems);
-                notice("not reloaded: the configuration in force stays");
-            }
-        }
-        outcome
-    }
-
-    fn take_configuration(&mut self) -> Outcome {
-        let Some(path) = self.file.clone() else {
-            return Err("started without a file: there is nothing to reload\n".to_owned());
-        };
-        let line = |failed: Failed| format!("{failed}\n");
-        let loaded = files::load_file(&path).map_err(|error| error.render(false))?;
-        let before = Arc::clone(self.proxy.snapshot());
-        let config = resolved(loaded.config).map_err(line)?;
-        let prepared =
-            self.exporters.prepare(config.tracing.as_ref()).map_err(|error| line(Failed::Tracing(error)))?;
-        let snapshot = Arc::new(Snapshot::new(config, Some(&before)).traced(prepared.queue()));
-        // The new admin address first: if it is taken, nothing else changes either.
-        let admin = match snapshot.config.admin == before.config.admin {
-            true => None,
-            false => Some(self.started_admin(&snapshot.config).map_err(line)?),
-        };
-        self.proxy.publish(&snapshot).map_err(|error| line(Failed::Start(error)))?;
-        self.exporters.adopt(prepared);
-        self.published.show(Arc::clone(&snapshot));
-        // What was just taken is what later looks compare with.
-        self.watch = snapshot.config.watch.then(|| Watch::new(&path));
-        if let Some(admin) = admin {
-            self.old_admin = std::mem::replace(&mut self.admin, admin);
-        }
-        let mut done = configuration::summary(&snapshot.config);
-        if snapshot.config.workers.is_some_and(|n| n.get() != self.proxy.workers()) {
-            done.push_str("; a change of workers takes a restart");
-        }
-        Ok(format!("reloaded {}: {done}", path.display()))
-    }
-
-    /// Opens the admin address that the configuration names.
-    fn open_admin(&mut self) -> Result<(), Failed> {
-        let config = &self.proxy.snapshot().config;
-        self.admin = self.started_admin(config)?;
-        Ok(())
-    }
-
-    fn started_admin(&self, config: &Config) -> Result<Option<Admin>, Failed> {
-        let Some(admin) = &config.admin else { return Ok(None) };
-        let started = admin::start(admin.bind, Arc::clone(&self.published))
-            .map_err(|error| Failed::Admin(admin.bind, error))?;
-        notice(&format!("admin on {}", started.address()));
-        Ok(Some(started))
     }
 }
 

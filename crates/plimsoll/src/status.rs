@@ -5,12 +5,11 @@
 
 use std::fmt::Write;
 use std::io::{self, IsTerminal};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::ask;
+use crate::ask::{self, Whom};
 use crate::cli;
 use crate::exit::Exit;
 use crate::table::Table;
@@ -23,7 +22,7 @@ const CLEAR: &str = "\x1b[H\x1b[2J";
 
 /// Asks and shows, once or until interrupted.
 pub(crate) fn run(args: &cli::Status) -> Exit {
-    match ask::address(args.admin, args.config.as_deref()).and_then(|address| show(address, args)) {
+    match ask::whom(&args.admin).and_then(|whom| show(&whom, args)) {
         Ok(exit) => exit,
         Err(reason) => {
             terminal::err(&format!("plimsoll status: {}\n", reason.trim_end()));
@@ -32,11 +31,11 @@ pub(crate) fn run(args: &cli::Status) -> Exit {
     }
 }
 
-fn show(address: SocketAddr, args: &cli::Status) -> Result<Exit, String> {
+fn show(whom: &Whom, args: &cli::Status) -> Result<Exit, String> {
     let clear = if args.watch && !args.json && io::stdout().is_terminal() { CLEAR } else { "" };
     let mut last: Option<(Value, Instant)> = None;
     loop {
-        let (now, text) = look(address)?;
+        let (now, text) = look(whom)?;
         let at = Instant::now();
         let shown = match (&last, args.json) {
             (_, true) => format!("{}\n", text.trim_end()),
@@ -54,9 +53,12 @@ fn show(address: SocketAddr, args: &cli::Status) -> Result<Exit, String> {
     }
 }
 
-fn look(address: SocketAddr) -> Result<(Value, String), String> {
-    let answer = ask::ask(address, "GET", "/status")?;
-    let foreign = || format!("{address} does not speak like plimsoll's admin address");
+fn look(whom: &Whom) -> Result<(Value, String), String> {
+    let answer = ask::ask(whom, "GET", "/status")?;
+    let foreign = || format!("{whom} does not speak like plimsoll's admin address");
+    if answer.status == 401 {
+        return Err(format!("{whom}: {}", answer.body.trim_end()));
+    }
     if answer.status != 200 {
         return Err(foreign());
     }

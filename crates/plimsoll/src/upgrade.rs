@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::Duration;
 
+use plimsoll_control::admin_server::Admin;
 use plimsoll_control::handover::{self, READY};
 use plimsoll_control::reload::Outcome;
 use plimsoll_control::systemd;
@@ -40,14 +41,14 @@ pub(crate) struct Upgrade {
 
 impl Upgrade {
     /// Starts `program` with this process's own arguments and hands it the sockets.
-    pub(crate) fn start(program: &Path, proxy: &Proxy) -> Result<Upgrade, String> {
+    pub(crate) fn start(program: &Path, proxy: &Proxy, admins: &[Admin]) -> Result<Upgrade, String> {
         judge(program)?;
         let failed = |e: io::Error| format!("cannot start {}: {e}", program.display());
         let arguments: Vec<_> = std::env::args_os().skip(1).collect();
         let bound = proxy.sockets();
         let sockets: Vec<_> = bound.iter().flat_map(|(_, sockets)| *sockets).map(AsFd::as_fd).collect();
         let (child, stream) =
-            handover::start(program, &arguments, &sockets, &learned(proxy)).map_err(failed)?;
+            handover::start(program, &arguments, &sockets, admins, &learned(proxy)).map_err(failed)?;
         stream.set_nonblocking(true).map_err(failed)?;
         let stream = UnixStream::from_std(stream).map_err(failed)?;
         Ok(Upgrade { child, stream, until: Instant::now() + PATIENCE, answer: None })
@@ -93,8 +94,8 @@ impl Upgrade {
     }
 }
 
-/// A binary that others can write, or that belongs to somebody else, is not for this process to run: the admin address is open to every
-/// user of the machine.
+/// A binary that others can write, or that belongs to somebody else, is not for this process to run: an admin address without a token is
+/// open to every user of the machine.
 fn judge(program: &Path) -> Result<(), String> {
     let about = fs::metadata(program).map_err(|e| format!("cannot run {}: {e}", program.display()))?;
     let mine = rustix::process::geteuid().as_raw();
@@ -135,7 +136,7 @@ pub(crate) fn run(args: &cli::Upgrade) -> Exit {
         None => "/upgrade".to_owned(),
         Some(path) => format!("/upgrade?path={}", escaped(path)),
     };
-    ask::tell("upgrade", args.admin, args.config.as_deref(), &target)
+    ask::tell("upgrade", &args.admin, &target)
 }
 
 fn shown(path: Option<&Path>) -> String {

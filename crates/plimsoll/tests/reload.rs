@@ -1,7 +1,7 @@
 //! Change without loss: a running program takes another configuration, and nobody who uses it notices.
 //!
 //! `takes`: every way to ask for a reload, and everything that one can change. `refuses`: whatever is wrong, everything
-//! stays in force. `keeps`: what keeps its identity keeps everything. `load`: all of it ten times a second under load.
+//! stays in force. `keeps`: what keeps its identity keeps everything. `resolves`: a silent name server holds up nothing else. `load`: all of it ten times a second under load.
 
 #[path = "reload/keeps.rs"]
 mod keeps;
@@ -13,6 +13,8 @@ mod load_clients;
 mod load_server;
 #[path = "reload/refuses.rs"]
 mod refuses;
+#[path = "reload/resolves.rs"]
+mod resolves;
 #[path = "support/rig.rs"]
 mod rig;
 #[path = "reload/stage.rs"]

@@ -90,21 +90,6 @@ impl Compiler<'_> {
         }
         Some(self.nameless_backend(listener, &[address_node(written)]))
     }
-
-    /// The admin address would lose against a listener that covers it.
-    fn check_admin(&mut self, root: &Fields, bound: &[(SocketAddr, At)]) {
-        let Some(written) = root.table("admin").and_then(|fields| fields.text("bind")) else {
-            return;
-        };
-        let Ok(admin) = parse_bind(written.text) else {
-            return;
-        };
-        if let Some((_, at)) = bound.iter().find(|(other, _)| covers(*other, admin)) {
-            let message = format!("a listener takes the admin address `{}`", written.text);
-            let problem = Problem::new(Code::Duplicate, written.at, message).also(*at, "the listener");
-            self.report.error(problem.help("give one of them another port".to_owned()));
-        }
-    }
 }
 
 /// An address alone, as a server.
@@ -122,14 +107,6 @@ fn same_address(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() != 0 && a.port() == b.port() && same
 }
 
-fn covers(listener: SocketAddr, admin: SocketAddr) -> bool {
-    let every = match listener.ip() {
-        IpAddr::V6(ip) => ip.is_unspecified(),
-        IpAddr::V4(ip) => ip.is_unspecified() && admin.is_ipv4(),
-    };
-    admin.port() != 0 && listener.port() == admin.port() && (every || listener.ip() == admin.ip())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,11 +120,5 @@ mod tests {
         assert!(same_address(address("[::]:80"), address("0.0.0.0:80")));
         assert!(!same_address(address("[::]:0"), address("[::]:0")));
         assert!(!same_address(address("127.0.0.1:80"), address("127.0.0.2:80")));
-    }
-
-    #[test]
-    fn ipv4_alone_does_not_cover_ipv6() {
-        assert!(covers(address("[::]:80"), address("127.0.0.1:80")));
-        assert!(!covers(address("0.0.0.0:80"), address("[::1]:80")));
     }
 }

@@ -1,4 +1,4 @@
-//! The tables that stand alone: timeouts, limits, HTTP, log, admin.
+//! The tables that stand alone: timeouts, limits, HTTP, log.
 //!
 //! Values come with their defaults filled in; where one was wrong, a zero stands in its place and nobody sees it.
 
@@ -7,8 +7,8 @@ use std::num::NonZeroUsize;
 use ipnet::IpNet;
 
 use super::Compiler;
-use crate::address::{Fault, parse_bind, parse_network};
-use crate::model::{Admin, Http, Limits, Log, LogFormat, LogOutput, Timeouts, Underscores};
+use crate::address::{Fault, parse_network};
+use crate::model::{Http, Limits, Log, LogFormat, LogOutput, Timeouts, Underscores};
 use crate::node::Fields;
 use crate::pattern::is_token;
 use crate::problem::{Code, Problem};
@@ -130,21 +130,6 @@ impl Compiler<'_> {
                 .read(table.and_then(|fields| fields.text("output")), parse_output)
                 .unwrap_or(LogOutput::Stdout),
         }
-    }
-
-    pub(super) fn admin(&mut self, root: &Fields) -> Option<Admin> {
-        let written = root.table("admin")?.text("bind")?;
-        let bind = self.accept(parse_bind(written.text), written.at)?;
-        if !bind.ip().is_loopback() {
-            let message = format!("the admin address `{}` can be reached from other machines", written.text);
-            let problem = Problem::new(Code::NotSupported, written.at, message);
-            self.report.error(problem.help(format!(
-                "that would demand a token, which is not supported yet; write \"127.0.0.1:{}\"",
-                bind.port()
-            )));
-            return None;
-        }
-        Some(Admin { bind })
     }
 }
 

@@ -188,13 +188,42 @@ pub(super) static LOG: Table = Table {
 pub(super) static ADMIN: Table = Table {
     id: "admin",
     title: "[admin]",
-    about: "The admin address.",
+    about: "The admin addresses.",
+    keys: &[
+        key(
+            "bind",
+            Kind::Many(&Kind::Text("address or Unix socket")),
+            Required,
+            "Where to answer, e.g. `\"127.0.0.1:9900\"` or `\"unix:/run/plimsoll/admin.sock\"`. Other addresses than loopback ones take a `token`.",
+        ),
+        key("mode", Kind::Text("octal"), Text(d::ADMIN_MODE), "Permissions of Unix sockets."),
+        key(
+            "token",
+            Kind::TextOr("environment variable", &Kind::Table(&SECRET)),
+            Said("none"),
+            "What requests have to bring as `Authorization: Bearer …`. `\"${NAME}\"` takes it from the environment.",
+        ),
+    ],
+    later: &["tls"],
+    elsewhere: &[
+        ("listen", "bind"),
+        ("address", "bind"),
+        ("port", "bind"),
+        ("socket", "bind"),
+        ("password", "token"),
+    ],
+};
+
+pub(super) static SECRET: Table = Table {
+    id: "secret",
+    title: "a secret",
+    about: "Something that stands in no configuration.",
     keys: &[key(
-        "bind",
-        Kind::Text("loopback address"),
+        "file",
+        Kind::Text("path"),
         Required,
-        "A loopback address, e.g. `\"127.0.0.1:9900\"`.",
+        "A file with nothing else in it; read at the start and at every reload.",
     )],
-    later: &["token", "tls"],
-    elsewhere: &[("listen", "bind"), ("address", "bind"), ("port", "bind")],
+    later: &[],
+    elsewhere: &[("path", "file")],
 };

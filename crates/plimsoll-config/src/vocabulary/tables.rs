@@ -6,7 +6,7 @@
 use super::Default::{Bool, Filled, Required, Said};
 use super::backends::{BACKEND, BALANCE, LISTEN, SERVER};
 use super::routes::{REDIRECT, RESPOND, RETRY, ROUTE, ROUTE_TIMEOUT};
-use super::settings::{ADMIN, HTTP, LIMITS, LOG, TIMEOUT};
+use super::settings::{ADMIN, HTTP, LIMITS, LOG, SECRET, TIMEOUT};
 use super::tracing::TRACING;
 use super::{Kind, Table, key};
 use crate::defaults as d;
@@ -28,6 +28,7 @@ pub(crate) static ALL: &[&Table] = &[
     &HTTP,
     &LOG,
     &ADMIN,
+    &SECRET,
     &TRACING,
 ];
 
@@ -72,7 +73,7 @@ pub(crate) static ROOT: Table = Table {
         key("limits", Kind::Table(&LIMITS), Filled, "Sizes and counts that peers cannot exceed."),
         key("http", Kind::Table(&HTTP), Filled, "Choices about HTTP itself."),
         key("log", Kind::Table(&LOG), Filled, "The access log."),
-        key("admin", Kind::Table(&ADMIN), Said("no admin address"), "The admin address."),
+        key("admin", Kind::Table(&ADMIN), Said("no admin address"), "The admin addresses."),
         key(
             "tracing",
             Kind::Table(&TRACING),

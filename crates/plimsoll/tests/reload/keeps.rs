@@ -400,7 +400,6 @@ fn max_connections_per_client_counts_what_is_held() {
 }
 
 #[test]
-#[ignore = "without a limit nobody counts; the first limit counts from then on"]
 fn max_connections_per_client_counts_what_came_before_there_was_a_limit() {
     let server = Named::start("server");
     let with = |listen: &str| file(&[server.address()], listen, "");

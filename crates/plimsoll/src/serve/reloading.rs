@@ -1,0 +1,113 @@
+//! Reloading: the file is read at once, its names are resolved beside everything else, and then all of it is taken or nothing.
+//!
+//! While a name server is silent, signals and questions are acted on as ever. Whoever asks again has the file read again, and what was
+//! under way is abandoned; everybody who has asked is told of the last outcome.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use plimsoll_config::model::Config;
+use plimsoll_control::files;
+use plimsoll_control::reload::{Outcome, Watch};
+use plimsoll_control::resolve::Resolution;
+use plimsoll_control::systemd;
+use plimsoll_proxy::{Snapshot, notice};
+use tokio::sync::oneshot;
+
+use super::{Failed, Running, begin_to_resolve, unresolved};
+use crate::configuration;
+use crate::terminal;
+
+/// A configuration whose names are being resolved.
+pub(super) struct Reloading {
+    path: PathBuf,
+    /// The texts as they were read: a later change is another reload's.
+    watch: Watch,
+    resolution: Resolution,
+    /// Who waits for the outcome.
+    answers: Vec<oneshot::Sender<Outcome>>,
+}
+
+impl Reloading {
+    /// Waits for the names. Never ready for none. May be dropped and asked again.
+    pub(super) async fn resolved(reloading: Option<&mut Reloading>) -> Result<Config, String> {
+        let Some(reloading) = reloading else { return std::future::pending().await };
+        reloading.resolution.outcome().await.map_err(|all| line(&unresolved(&all)))
+    }
+}
+
+fn line(failed: &Failed) -> String {
+    format!("{failed}\n")
+}
+
+impl Running {
+    /// Reads the configuration again and begins to resolve its names; `answer` is told what came of it.
+    pub(super) fn begin_reload(&mut self, answer: Option<oneshot::Sender<Outcome>>) {
+        systemd::reloading();
+        let mut answers = self.reloading.take().map_or_else(Vec::new, |earlier| earlier.answers);
+        answers.extend(answer);
+        match self.read_configuration() {
+            Ok((path, watch, resolution)) => {
+                self.reloading = Some(Reloading { path, watch, resolution, answers });
+            }
+            Err(problems) => self.tell(&Err(problems), answers),
+        }
+    }
+
+    fn read_configuration(&mut self) -> Result<(PathBuf, Watch, Resolution), String> {
+        let Some(path) = self.file.clone() else {
+            return Err("started without a file: there is nothing to reload\n".to_owned());
+        };
+        // What is tried now is not tried again by the watch.
+        if let Some(watch) = &mut self.watch {
+            *watch = Watch::new(&path);
+        }
+        let watch = Watch::new(&path);
+        let loaded = files::load_file(&path).map_err(|error| error.render(false))?;
+        let resolution = begin_to_resolve(loaded.config).map_err(|failed| line(&failed))?;
+        Ok((path, watch, resolution))
+    }
+
+    /// Takes the configuration whose names have been resolved.
+    pub(super) fn end_reload(&mut self, config: Result<Config, String>) {
+        let Some(Reloading { path, watch, answers, .. }) = self.reloading.take() else { return };
+        let outcome = config.and_then(|config| self.take_configuration(config, &path, watch));
+        self.tell(&outcome, answers);
+    }
+
+    /// With any problem everything stays as it was; either way the operator is told.
+    fn tell(&mut self, outcome: &Outcome, answers: Vec<oneshot::Sender<Outcome>>) {
+        systemd::ready(outcome.as_deref().unwrap_or("serving; the last reload failed, see the journal"));
+        self.published.reloaded(outcome.is_ok());
+        match outcome {
+            Ok(done) => notice(done),
+            Err(problems) => {
+                terminal::err(problems);
+                notice("not reloaded: the configuration in force stays");
+            }
+        }
+        for answer in answers {
+            let _ = answer.send(outcome.clone()); // who asked may have gone away
+        }
+    }
+
+    fn take_configuration(&mut self, config: Config, path: &Path, watch: Watch) -> Outcome {
+        let before = Arc::clone(self.proxy.snapshot());
+        let prepared =
+            self.exporters.prepare(config.tracing.as_ref()).map_err(|error| line(&Failed::Tracing(error)))?;
+        let snapshot = Arc::new(Snapshot::new(config, Some(&before)).traced(prepared.queue()));
+        // The new admin addresses first: if one is taken, nothing else changes either.
+        let admin = self.prepare_admin(&snapshot.config).map_err(|failed| line(&failed))?;
+        self.proxy.publish(&snapshot).map_err(|error| line(&Failed::Start(error)))?;
+        self.exporters.adopt(prepared);
+        self.published.show(Arc::clone(&snapshot));
+        // What was just taken is what later looks compare with.
+        self.watch = snapshot.config.watch.then_some(watch);
+        self.replace_admin(&snapshot.config, admin);
+        let mut done = configuration::summary(&snapshot.config);
+        if snapshot.config.workers.is_some_and(|n| n.get() != self.proxy.workers()) {
+            done.push_str("; a change of workers takes a restart");
+        }
+        Ok(format!("reloaded {}: {done}", path.display()))
+    }
+}
