@@ -49,6 +49,8 @@ pub const MAX_REQUESTS: u64 = 1_024;
 pub const WEIGHT: u64 = 1;
 /// Two choices: near the best possible with little to know (`p2c`).
 pub const POLICY: &str = "p2c";
+/// How long `ewma` remembers a latency: Finagle's and linkerd's value, and a hundred times most requests' latency.
+pub const EWMA_DECAY: Duration = seconds(10);
 /// What `hash` goes by unless told.
 pub const HASH_KEY: &str = "client_ip";
 /// Further tries after the first: with two, a request fails only if three servers fail it.

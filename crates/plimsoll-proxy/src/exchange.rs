@@ -139,7 +139,7 @@ impl Exchange<'_> {
     }
 
     fn pick(&self, backend: usize, tried: &[u32]) -> Result<Lease, NoServer> {
-        let ask = Ask { now: self.worker.deadlines.now(), key: self.asked.key, tried };
+        let ask = Ask { now: self.worker.deadlines.micros(), key: self.asked.key, tried };
         self.view.backends[backend].balancer.pick(&ask, &mut self.worker.dice.borrow_mut())
     }
 

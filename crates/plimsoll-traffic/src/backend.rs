@@ -24,6 +24,8 @@ pub struct Backend {
     pub balance: model::Balance,
     /// The primaries, then the backups.
     pub(crate) tiers: [Tier; 2],
+    /// Over the servers that have a weight; 1 when none has.
+    pub(crate) mean_weight: f32,
 }
 
 /// The primaries or the backups, without those of weight 0.
@@ -56,7 +58,16 @@ impl Backend {
             })
             .collect();
         let tiers = [false, true].map(|backup| Tier::new(&servers, backup, &spec.balance));
-        Backend { name: spec.name.as_str().into(), servers, balance: spec.balance.clone(), tiers }
+        let weights: Vec<f32> = servers.iter().map(|s| f32::from(s.weight)).filter(|&w| w > 0.0).collect();
+        let mean_weight =
+            if weights.is_empty() { 1.0 } else { weights.iter().sum::<f32>() / weights.len() as f32 };
+        Backend {
+            name: spec.name.as_str().into(),
+            servers,
+            balance: spec.balance.clone(),
+            tiers,
+            mean_weight,
+        }
     }
 }
 
@@ -84,11 +95,11 @@ mod tests {
 
     fn server(name: &str, port: u16) -> model::Server {
         let address = model::Address::Socket(([127, 0, 0, 1], port).into());
-        model::Server { name: name.into(), address, weight: 1, backup: false, max_requests: 8 }
+        model::Server { max_requests: 8, ..model::Server::new(name, address) }
     }
 
     fn backend(servers: Vec<model::Server>, previous: Option<&Backend>) -> Backend {
-        Backend::new(&model::Backend { name: "b".into(), servers, balance: model::Balance::P2c }, previous)
+        Backend::new(&model::Backend::new("b", servers, model::Balance::P2c), previous)
     }
 
     #[test]

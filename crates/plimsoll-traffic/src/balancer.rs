@@ -8,7 +8,7 @@
 //! server at all: primaries; backups; primaries that refused a connection in the last second; backups that did. So full
 //! primaries don't bring in the backups (as in HAProxy): the answer is then `Full`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -17,10 +17,12 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::backend::Backend;
 use crate::dice::Dice;
+use crate::ewma::{Ewma, Load};
+use crate::outcome::Outcome;
 use crate::recent::Recent;
 use crate::rotation::Rotation;
 use crate::server::Server;
-use crate::time::Millis;
+use crate::time::Micros;
 
 /// `p2c` looks at all servers when there are no more than this: a scan of four costs as little as two draws, and chooses better.
 const FULL_SCAN: usize = 4;
@@ -47,13 +49,14 @@ enum Policy {
     Random,
     Hash,
     First,
+    Ewma(Ewma),
 }
 
 /// What a request asks of a backend.
 #[derive(Debug, Clone, Copy)]
 pub struct Ask<'a> {
     /// The time.
-    pub now: Millis,
+    pub now: Micros,
     /// [`hash_key`] of what the backend hashes by; other policies don't look at it.
     pub key: u64,
     /// Indices of the servers that this request has tried.
@@ -77,6 +80,10 @@ pub enum NoServer {
 pub struct Lease {
     balancer: Rc<Balancer>,
     index: u32,
+    /// Nobody has said yet what became of the request.
+    waits: Cell<bool>,
+    /// When the server was chosen.
+    since: Micros,
 }
 
 /// A group of servers that stand in for one another; see the head of this file.
@@ -98,7 +105,7 @@ impl Balancer {
     pub fn new(backend: Arc<Backend>, dice: &mut Dice) -> Rc<Balancer> {
         let servers = backend.servers.len();
         let weights: Vec<u16> = backend.servers.iter().map(|s| s.weight).collect();
-        let policy = match backend.balance {
+        let policy = match &backend.balance {
             Balance::P2c => Policy::P2c(Recent::new(servers, dice)),
             Balance::RoundRobin => {
                 Policy::RoundRobin([0, 1].map(|t| Rotation::new(&backend.tiers[t].members, &weights, dice)))
@@ -107,6 +114,10 @@ impl Balancer {
             Balance::Random => Policy::Random,
             Balance::Hash(_) => Policy::Hash,
             Balance::First => Policy::First,
+            Balance::Ewma(parameters) => {
+                let lives = backend.servers.iter().map(|s| &*s.live);
+                Policy::Ewma(Ewma::new(parameters.decay, lives, Recent::new(servers, dice)))
+            }
         };
         Rc::new(Balancer { backend, policy, eligible: RefCell::new(Vec::with_capacity(servers)) })
     }
@@ -148,6 +159,11 @@ impl Balancer {
                 let b = (0..DRAWS).find_map(|_| tier.weights.draw_except(a, dice).filter(open))?;
                 Some(self.lighter(a, b, recent))
             }
+            Policy::Ewma(ewma) => {
+                let a = (0..DRAWS).find_map(|_| tier.weights.draw(dice).filter(open))?;
+                let b = (0..DRAWS).find_map(|_| tier.weights.draw_except(a, dice).filter(open))?;
+                Some(self.cheaper(a, b, ewma, ask.now))
+            }
             Policy::Random => (0..DRAWS).find_map(|_| tier.weights.draw(dice).filter(open)),
             Policy::Hash => tier.maglev.servers(ask.key).find(open),
             Policy::First => tier.members.iter().copied().find(open),
@@ -169,6 +185,11 @@ impl Balancer {
                 let a = self.draw(&eligible, None, dice);
                 self.lighter(a, self.draw(&eligible, Some(a), dice), recent)
             }
+            Policy::Ewma(ewma) if eligible.len() > 1 => {
+                let a = self.draw(&eligible, None, dice);
+                self.cheaper(a, self.draw(&eligible, Some(a), dice), ewma, ask.now)
+            }
+            Policy::Ewma(_) => eligible[0],
             Policy::LeastConn(recent) => self.lightest(&eligible, recent),
             Policy::Random => self.draw(&eligible, None, dice),
             Policy::Hash => {
@@ -219,7 +240,7 @@ impl Balancer {
 
     /// For a member of the group's tier.
     fn in_group(&self, index: u32, ask: &Ask<'_>, group: Group) -> bool {
-        self.server(index).live.is_refused(ask.now) == group.refused && !ask.tried.contains(&index)
+        self.server(index).live.is_refused(ask.now.millis()) == group.refused && !ask.tried.contains(&index)
     }
 
     fn has_room(&self, index: u32) -> bool {
@@ -241,6 +262,18 @@ impl Balancer {
         let in_flight = |index| u64::from(self.server(index).live.in_flight());
         let order = (in_flight(a) * weight_b).cmp(&(in_flight(b) * weight_a));
         if order.then_with(|| recent.compare((a, weight_a), (b, weight_b))).is_gt() { b } else { a }
+    }
+
+    /// The one where a request costs less; of equals the one with fewer recent picks for its weight; else `a`.
+    fn cheaper(&self, a: u32, b: u32, ewma: &Ewma, now: Micros) -> u32 {
+        let cost = |index: u32| {
+            let server = self.server(index);
+            let weight = f32::from(server.weight) / self.backend.mean_weight;
+            ewma.cost(&server.live, Load { in_flight: server.live.in_flight(), weight }, now)
+        };
+        let (weight_a, weight_b) = (self.weight(a), self.weight(b));
+        let order = cost(a).total_cmp(&cost(b));
+        if order.then_with(|| ewma.recent.compare((a, weight_a), (b, weight_b))).is_gt() { b } else { a }
     }
 
     fn lightest(&self, eligible: &[u32], recent: &Recent) -> u32 {
@@ -275,16 +308,32 @@ impl Balancer {
             .expect("the survey found one")
     }
 
+    /// What the policy makes of an outcome; `None`: nobody says what became of the request.
+    fn learn(&self, index: u32, since: Micros, outcome: Option<&Outcome<'_>>) {
+        if let Policy::Ewma(ewma) = &self.policy {
+            let live = &self.server(index).live;
+            live.end_wait(since);
+            if let Some(outcome) = outcome {
+                ewma.learn(live, since, outcome);
+            }
+        }
+    }
+
     /// Takes a slot; `None` when another worker took the last one meanwhile.
-    fn lease(self: &Rc<Self>, index: u32, now: Millis) -> Option<Lease> {
+    fn lease(self: &Rc<Self>, index: u32, now: Micros) -> Option<Lease> {
         let server = self.server(index);
         if !server.live.take(server.max_requests) {
             return None;
         }
-        if let Policy::P2c(recent) | Policy::LeastConn(recent) = &self.policy {
-            recent.count(index, now);
+        match &self.policy {
+            Policy::P2c(recent) | Policy::LeastConn(recent) => recent.count(index, now.millis()),
+            Policy::Ewma(ewma) => {
+                ewma.recent.count(index, now.millis());
+                server.live.begin_wait(now);
+            }
+            _ => {}
         }
-        Some(Lease { balancer: Rc::clone(self), index })
+        Some(Lease { balancer: Rc::clone(self), index, waits: Cell::new(true), since: now })
     }
 }
 
@@ -298,10 +347,26 @@ impl Lease {
     pub fn server(&self) -> &Server {
         self.balancer.server(self.index)
     }
+
+    /// Tells the policy what became of the request: once, when the head of the answer has come or the attempt has failed.
+    /// The slot is still held: a body may take long and says nothing about the server. Later calls change nothing.
+    pub fn observe(&self, outcome: &Outcome<'_>) {
+        if self.waits.replace(false) {
+            self.balancer.learn(self.index, self.since, Some(outcome));
+        }
+    }
+
+    /// The same, and gives the slot back.
+    pub fn finish(self, outcome: &Outcome<'_>) {
+        self.observe(outcome);
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        if self.waits.get() {
+            self.balancer.learn(self.index, self.since, None);
+        }
         self.server().live.give_back();
     }
 }

@@ -1,14 +1,16 @@
 //! What a load balancer decides, and nothing else: which route, which server, may it pass, may it be tried again.
 //!
-//! In come the checked configuration, the time (`Millis`) and the dice (`Dice`); out go decisions and guards. The only
+//! In come the checked configuration, the time (`Micros`) and the dice (`Dice`); out go decisions and guards. The only
 //! state is counters: atomics where all workers share them, cells where one worker owns them. Nothing here reads a
 //! clock, opens a socket, spawns, logs, or knows tokio, so a simulator can drive exactly what production runs.
 
 pub mod backend;
 pub mod balancer;
 pub mod dice;
+mod ewma;
 pub mod limit;
 mod maglev;
+pub mod outcome;
 mod path;
 mod recent;
 pub mod retry;
@@ -23,8 +25,9 @@ pub use backend::Backend;
 pub use balancer::{Ask, Balancer, Lease, NoServer, hash_key};
 pub use dice::Dice;
 pub use limit::{ClientSlot, Gate, GateSlot, PerClient};
+pub use outcome::{Outcome, Report, Verdict};
 pub use retry::{Again, Attempt, Failure, again, idempotent};
 pub use route::{Router, split};
 pub use sample::{Budget, Parent, continues, sampled};
 pub use server::{Live, Server};
-pub use time::Millis;
+pub use time::{Micros, Millis};

@@ -5,7 +5,7 @@
 use super::{Compiler, Name};
 use crate::address::parse_server;
 use crate::defaults;
-use crate::model::{Backend, Balance, HashKey, Server};
+use crate::model::{Backend, Balance, Hash, HashKey, Server};
 use crate::node::{Fields, Node, Written};
 use crate::pattern::parse_hash_key;
 use crate::problem::{Code, Problem};
@@ -20,7 +20,7 @@ impl Compiler<'_> {
             self.check_backend_name(Written { text: &field.name, at: field.at });
             // One that is wrong keeps its place, so that what refers to it is not reported too.
             let empty = Fields::default();
-            let backend = self.backend(field.name.clone(), field.node.fields().unwrap_or(&empty), field.at);
+            let backend = self.backend(&field.name, field.node.fields().unwrap_or(&empty), field.at);
             self.backends.push(backend);
             self.names.push(Name { text: field.name.clone(), at: field.at, used: false });
         }
@@ -37,11 +37,12 @@ impl Compiler<'_> {
         }
     }
 
-    fn backend(&mut self, name: String, fields: &Fields, at: At) -> Backend {
+    fn backend(&mut self, name: &str, fields: &Fields, at: At) -> Backend {
         let max_requests = fields.count("max_requests").unwrap_or(0);
         let servers = self.servers(fields.items("servers"), max_requests);
-        self.warn_if_idle(&name, &servers, at);
-        Backend { name, servers, balance: self.balance(fields.table("balance")) }
+        self.warn_if_idle(name, &servers, at);
+        let balance = self.balance(fields.table("balance"));
+        Backend::new(name, servers, balance)
     }
 
     /// The servers of a listener, as a backend of their own; gives its index.
@@ -54,7 +55,7 @@ impl Compiler<'_> {
         let others = (2..).map(|number| format!("{first} #{number}"));
         let name = std::iter::once(first.clone()).chain(others).find(|name| !taken(name)).unwrap_or_default();
         self.warn_if_idle(&name, &servers, bind.at);
-        self.backends.push(Backend { name, servers, balance: Balance::P2c });
+        self.backends.push(Backend::new(&name, servers, Balance::P2c));
         self.backends.len() - 1
     }
 
@@ -87,6 +88,7 @@ impl Compiler<'_> {
             name,
             address,
             weight: fields.number("weight").and_then(|weight| u16::try_from(weight).ok()).unwrap_or(0),
+            priority: 0,
             backup: fields.flag("backup"),
             max_requests: fields.count("max_requests").unwrap_or(max_requests),
         })
@@ -138,7 +140,7 @@ impl Compiler<'_> {
             "least_conn" => Balance::LeastConn,
             "random" => Balance::Random,
             "first" => Balance::First,
-            "hash" => Balance::Hash(self.read(key, parse_hash_key).unwrap_or(HashKey::ClientIp)),
+            "hash" => Balance::Hash(Hash::new(self.read(key, parse_hash_key).unwrap_or(HashKey::ClientIp))),
             _ => Balance::P2c,
         }
     }

@@ -3,18 +3,16 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use plimsoll_config::model::{Address, Balance, HashKey};
-use plimsoll_traffic::{Ask, Balancer, Dice, Millis, hash_key};
+use plimsoll_config::model::Address;
+use plimsoll_traffic::{Ask, Balancer, Dice, Micros, Millis, hash_key};
 
-use crate::fleet::{ask, backend, balancer, occupy, server, weighted};
-
-const HASH: Balance = Balance::Hash(HashKey::ClientIp);
+use crate::fleet::{HASH, ask, backend, balancer, occupy, server, weighted};
 
 /// The server of each key.
 fn homes(balancer: &Rc<Balancer>, tried: &[u32]) -> Vec<u32> {
     let mut dice = Dice::new(0);
     let mut home =
-        |key| balancer.pick(&Ask { now: Millis(0), key, tried }, &mut dice).map(|lease| lease.index());
+        |key| balancer.pick(&Ask { now: Micros(0), key, tried }, &mut dice).map(|lease| lease.index());
     (0..20_000u32).map(|i| home(hash_key(&i.to_le_bytes())).expect("one is always open")).collect()
 }
 
