@@ -66,7 +66,7 @@ pub struct Backend {
     /// How long the share of a new server grows until it is what its weight says; zero: it is so from the start.
     pub slow_start: Duration,
     /// How many of the servers one instance uses; `None` is all.
-    pub subset: Option<u32>,
+    pub subset: Option<Subset>,
     /// How clients return to the server that they had.
     pub sticky: Option<Sticky>,
 }
@@ -84,6 +84,15 @@ impl Backend {
             sticky: None,
         }
     }
+}
+
+/// Which servers one of several instances uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subset {
+    /// How many, of each priority.
+    pub size: u32,
+    /// What tells this instance from the others; the same after a restart.
+    pub instance: String,
 }
 
 /// What a server's weight is.

@@ -29,7 +29,9 @@ pub struct Server {
     pub address: Address,
     /// Its part of the traffic; 0 takes nothing new.
     pub weight: u16,
-    /// Serves only when no primary can.
+    /// 0 serves first.
+    pub priority: u8,
+    /// Serves only when no other can.
     pub backup: bool,
     /// Requests in flight at once, over all workers.
     pub max_requests: u32,
@@ -53,6 +55,8 @@ pub struct Live {
     waiting: AtomicU64,
     /// The expected latency: an `f32` in microseconds, and below it the stamp of when that was said. 0 for none.
     latency: AtomicU64,
+    /// When its share began to grow, in milliseconds; 0 when it is whole, `ramp::NEW` before the first pick.
+    pub(crate) ramp: AtomicU64,
 }
 
 /// A million requests that wait at one server; beyond that their mean age is wrong, and nothing else.
@@ -81,12 +85,15 @@ impl Live {
         self.refused_until.fetch_max(now.0.saturating_add(REFUSED_FOR), Relaxed);
     }
 
-    /// A connect succeeded: what an earlier refusal said is over.
-    pub fn connected(&self) {
+    /// A connect succeeded: what an earlier refusal said is over. True if there was one. See also
+    /// [`Lease::connected`](crate::Lease::connected).
+    pub fn connected(&self) -> bool {
         // Reads first: a write on every connect would take the line away from all other cores.
-        if self.refused_until.load(Relaxed) != 0 {
+        let was_refused = self.refused_until.load(Relaxed) != 0;
+        if was_refused {
             self.refused_until.store(0, Relaxed);
         }
+        was_refused
     }
 
     /// Whether it refused a connection within the last [`REFUSED_FOR`].

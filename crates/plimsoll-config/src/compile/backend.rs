@@ -5,7 +5,7 @@
 use super::{Compiler, Name};
 use crate::address::parse_server;
 use crate::defaults;
-use crate::model::{Backend, Balance, Hash, HashKey, Server};
+use crate::model::{Backend, Balance, Ewma, Hash, HashKey, HashMethod, Server, Subset};
 use crate::node::{Fields, Node, Written};
 use crate::pattern::parse_hash_key;
 use crate::problem::{Code, Problem};
@@ -41,8 +41,11 @@ impl Compiler<'_> {
         let max_requests = fields.count("max_requests").unwrap_or(0);
         let servers = self.servers(fields.items("servers"), max_requests);
         self.warn_if_idle(name, &servers, at);
-        let balance = self.balance(fields.table("balance"));
-        Backend::new(name, servers, balance)
+        Backend {
+            slow_start: fields.time("slow_start").unwrap_or_default(),
+            subset: self.subset(fields.table("subset")),
+            ..Backend::new(name, servers, self.balance(fields.table("balance")))
+        }
     }
 
     /// The servers of a listener, as a backend of their own; gives its index.
@@ -55,7 +58,8 @@ impl Compiler<'_> {
         let others = (2..).map(|number| format!("{first} #{number}"));
         let name = std::iter::once(first.clone()).chain(others).find(|name| !taken(name)).unwrap_or_default();
         self.warn_if_idle(&name, &servers, bind.at);
-        self.backends.push(Backend::new(&name, servers, Balance::P2c));
+        let backend = Backend::new(&name, servers, Balance::P2c);
+        self.backends.push(Backend { slow_start: defaults::SLOW_START, ..backend });
         self.backends.len() - 1
     }
 
@@ -83,12 +87,18 @@ impl Compiler<'_> {
         let fields = item.fields()?;
         let written = fields.text("address")?;
         let address = self.accept(parse_server(written.text), written.at)?;
+        let priority = fields.count("priority").unwrap_or(0);
+        if let Some(field) = fields.find("priority").filter(|_| priority > 0 && fields.flag("backup")) {
+            let message = "`priority` has no meaning for a backup".to_owned();
+            let help = "backups come after every priority: leave one of the two out".to_owned();
+            self.report.error(Problem::new(Code::KeyConflict, field.at, message).help(help));
+        }
         let name = self.label(fields.text("name")).unwrap_or_else(|| written.text.to_owned());
         Some(Server {
             name,
             address,
             weight: fields.number("weight").and_then(|weight| u16::try_from(weight).ok()).unwrap_or(0),
-            priority: 0,
+            priority: u8::try_from(priority).unwrap_or(u8::MAX),
             backup: fields.flag("backup"),
             max_requests: fields.count("max_requests").unwrap_or(max_requests),
         })
@@ -126,22 +136,58 @@ impl Compiler<'_> {
     fn balance(&mut self, fields: Option<&Fields>) -> Balance {
         let policy = fields.and_then(|fields| fields.text("policy"));
         let policy_text = policy.map_or(defaults::POLICY, |written| written.text);
-        let key = fields.and_then(|fields| fields.text("key"));
-        if let (Some(key), Some(policy)) = (key, policy)
-            && policy.text != "hash"
-        {
-            let message = format!("`key` has no meaning with `{}`", policy.text);
-            self.report.error(
-                Problem::new(Code::KeyConflict, key.at, message).help("only `hash` goes by a key".to_owned()),
-            );
+        if let (Some(fields), Some(policy)) = (fields, policy) {
+            self.refuse_foreign(fields, policy);
         }
         match policy_text {
             "round_robin" => Balance::RoundRobin,
             "least_conn" => Balance::LeastConn,
             "random" => Balance::Random,
             "first" => Balance::First,
-            "hash" => Balance::Hash(Hash::new(self.read(key, parse_hash_key).unwrap_or(HashKey::ClientIp))),
+            "hash" => Balance::Hash(self.hash(fields)),
+            "ewma" | "least_time" => {
+                let decay = fields.and_then(|fields| fields.time("decay"));
+                decay.map_or_else(|| Balance::Ewma(Ewma::default()), |decay| Balance::Ewma(Ewma { decay }))
+            }
             _ => Balance::P2c,
         }
+    }
+
+    /// Parameters of another policy.
+    fn refuse_foreign(&mut self, fields: &Fields, policy: Written<'_>) {
+        let of = |parameter| match parameter {
+            "key" | "method" | "bound" => Some(&["hash"][..]),
+            "decay" => Some(&["ewma", "least_time"][..]),
+            _ => None,
+        };
+        for field in &fields.entries {
+            let Some(policies) = of(field.name.as_str()).filter(|of| !of.contains(&policy.text)) else {
+                continue;
+            };
+            let message = format!("`{}` has no meaning with `{}`", field.name, policy.text);
+            let help = match &*field.name {
+                "key" => "only `hash` goes by a key".to_owned(),
+                name => format!("only `{}` has a `{name}`", policies[0]),
+            };
+            self.report.error(Problem::new(Code::KeyConflict, field.node.at, message).help(help));
+        }
+    }
+
+    fn hash(&mut self, fields: Option<&Fields>) -> Hash {
+        let text = |name| fields.and_then(|fields| fields.text(name));
+        let key = self.read(text("key"), parse_hash_key).unwrap_or(HashKey::ClientIp);
+        let method = match text("method").map_or(defaults::HASH_METHOD, |method| method.text) {
+            "ring" => HashMethod::Ring,
+            "rendezvous" => HashMethod::Rendezvous,
+            _ => HashMethod::Maglev,
+        };
+        Hash { key, method, bound: fields.and_then(|fields| fields.count("bound")) }
+    }
+
+    fn subset(&mut self, fields: Option<&Fields>) -> Option<Subset> {
+        let fields = fields?;
+        let size = fields.count("size")?;
+        let instance = self.label(fields.text("instance"))?;
+        Some(Subset { size, instance })
     }
 }

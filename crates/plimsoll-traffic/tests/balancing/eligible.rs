@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use plimsoll_config::model::Balance;
-use plimsoll_traffic::{Ask, Backend, Balancer, Dice, Lease, Micros, Millis, NoServer};
+use plimsoll_traffic::{Ask, Backend, Balancer, Dice, Lease, Micros, Millis, NoServer, hash_key};
 use proptest::prelude::*;
 
 use crate::fleet::{POLICIES, ask, backend, balancer, occupy_all, server};
@@ -167,10 +167,11 @@ fn a_server_that_refused_is_chosen_again_after_a_second() {
         let (balancer, mut dice) = (balancer(&backend, 1), Dice::new(1));
         backend.servers[3].live.refused(NOW);
         let mut picks_at = |now| {
-            let mut at = |key| {
+            let mut at = |number: u64| {
+                let key = hash_key(&number.to_le_bytes());
                 balancer.pick(&Ask { now: Micros(now * 1_000), key, tried: &[] }, &mut dice).unwrap().index()
             };
-            (0..200).filter(|&key| at(key) == 3).count()
+            (0..200).filter(|&number| at(number) == 3).count()
         };
         assert_eq!(picks_at(NOW.0 + 999), 0, "{balance:?}");
         assert!(picks_at(NOW.0 + 1_000) > 0, "{balance:?}");

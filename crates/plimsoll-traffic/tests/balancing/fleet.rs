@@ -7,13 +7,34 @@ use std::time::Duration;
 use plimsoll_config::model::{self, Balance, Ewma, Hash, HashKey, HashMethod};
 use plimsoll_traffic::{Ask, Backend, Balancer, Dice, Lease, Micros};
 
-pub(crate) const HASH: Balance =
-    Balance::Hash(Hash { key: HashKey::ClientIp, method: HashMethod::Maglev, bound: None });
+pub(crate) const HASH: Balance = hash(HashMethod::Maglev, None);
 pub(crate) const EWMA: Balance = Balance::Ewma(Ewma { decay: Duration::from_secs(10) });
 
+pub(crate) const RING: Balance = hash(HashMethod::Ring, None);
+pub(crate) const RENDEZVOUS: Balance = hash(HashMethod::Rendezvous, None);
+pub(crate) const BOUNDED: [Balance; 3] = [
+    hash(HashMethod::Maglev, Some(125)),
+    hash(HashMethod::Ring, Some(125)),
+    hash(HashMethod::Rendezvous, Some(125)),
+];
+
 /// Every policy once.
-pub(crate) const POLICIES: [Balance; 7] =
-    [Balance::P2c, Balance::RoundRobin, Balance::LeastConn, Balance::Random, HASH, Balance::First, EWMA];
+pub(crate) const POLICIES: [Balance; 10] = [
+    Balance::P2c,
+    Balance::RoundRobin,
+    Balance::LeastConn,
+    Balance::Random,
+    HASH,
+    RING,
+    RENDEZVOUS,
+    Balance::First,
+    EWMA,
+    hash(HashMethod::Maglev, Some(125)),
+];
+
+const fn hash(method: HashMethod, bound: Option<u32>) -> Balance {
+    Balance::Hash(Hash { key: HashKey::ClientIp, method, bound })
+}
 
 pub(crate) fn server(index: usize, weight: u16) -> model::Server {
     let address = model::Address::Name(format!("host{index}"), 80);
