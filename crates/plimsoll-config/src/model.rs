@@ -61,28 +61,16 @@ pub struct Backend {
     pub servers: Vec<Server>,
     /// How one is chosen.
     pub balance: Balance,
-    /// What the weights are.
-    pub weights: WeightSource,
     /// How long the share of a new server grows until it is what its weight says; zero: it is so from the start.
     pub slow_start: Duration,
     /// How many of the servers one instance uses; `None` is all.
     pub subset: Option<Subset>,
-    /// How clients return to the server that they had.
-    pub sticky: Option<Sticky>,
 }
 
 impl Backend {
     /// A backend with nothing but these; every server has its whole share from the start.
     pub fn new(name: &str, servers: Vec<Server>, balance: Balance) -> Backend {
-        Backend {
-            name: name.to_owned(),
-            servers,
-            balance,
-            weights: WeightSource::Given,
-            slow_start: Duration::ZERO,
-            subset: None,
-            sticky: None,
-        }
+        Backend { name: name.to_owned(), servers, balance, slow_start: Duration::ZERO, subset: None }
     }
 }
 
@@ -93,29 +81,6 @@ pub struct Subset {
     pub size: u32,
     /// What tells this instance from the others; the same after a restart.
     pub instance: String,
-}
-
-/// What a server's weight is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WeightSource {
-    /// What the configuration says.
-    Given,
-    /// That, times what the server reports of its capacity (ORCA).
-    Reported,
-}
-
-/// How a client returns to its server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sticky {
-    /// By a cookie that the balancer sets.
-    Cookie {
-        /// Its name.
-        name: String,
-        /// Seals the value: without it nobody can tell which server it names.
-        key: Option<String>,
-    },
-    /// By a request header whose value is a server's name; lower case.
-    Header(String),
 }
 
 /// One address in a backend.

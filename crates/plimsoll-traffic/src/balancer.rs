@@ -408,8 +408,12 @@ impl Balancer {
         Some(Lease::new(Rc::clone(self), index, now))
     }
 
+    pub(crate) fn learns(&self) -> bool {
+        matches!(self.policy, Policy::Ewma(_))
+    }
+
     /// What the policy makes of an outcome; `None`: nobody says what became of the request.
-    pub(crate) fn learn(&self, index: u32, since: Micros, outcome: Option<&Outcome<'_>>) {
+    pub(crate) fn learn(&self, index: u32, since: Micros, outcome: Option<&Outcome>) {
         if let Policy::Ewma(ewma) = &self.policy {
             let live = &self.server(index).live;
             live.end_wait(since);

@@ -70,7 +70,7 @@ impl Ewma {
     }
 
     /// Takes in what became of a request that was sent at `since`.
-    pub(crate) fn learn(&self, live: &Live, since: Micros, outcome: &Outcome<'_>) {
+    pub(crate) fn learn(&self, live: &Live, since: Micros, outcome: &Outcome) {
         let took = outcome.now.since(since) as f32;
         let before = live.latency();
         let sample = match outcome.result {

@@ -46,16 +46,21 @@ impl Lease {
         }
     }
 
+    /// Whether the policy learns from outcomes: if not, nobody need find out what to tell it.
+    pub fn learns(&self) -> bool {
+        self.balancer.learns()
+    }
+
     /// Tells the policy what became of the request: once, when the head of the answer has come or the attempt has failed.
     /// The slot is still held: a body may take long and says nothing about the server. Later calls change nothing.
-    pub fn observe(&self, outcome: &Outcome<'_>) {
+    pub fn observe(&self, outcome: &Outcome) {
         if self.waits.replace(false) {
             self.balancer.learn(self.index, self.since, Some(outcome));
         }
     }
 
     /// The same, and gives the slot back.
-    pub fn finish(self, outcome: &Outcome<'_>) {
+    pub fn finish(self, outcome: &Outcome) {
         self.observe(outcome);
     }
 }

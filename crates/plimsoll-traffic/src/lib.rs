@@ -33,7 +33,7 @@ pub use balancer::{Ask, Balancer, NoServer, hash_key};
 pub use dice::Dice;
 pub use lease::Lease;
 pub use limit::{ClientSlot, Gate, GateSlot, PerClient};
-pub use outcome::{Outcome, Report, Verdict};
+pub use outcome::{Outcome, Verdict};
 pub use retry::{Again, Attempt, Failure, again, idempotent};
 pub use route::{Router, split};
 pub use sample::{Budget, Parent, continues, sampled};

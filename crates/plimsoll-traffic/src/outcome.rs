@@ -6,14 +6,12 @@
 use crate::time::Micros;
 
 /// How a server dealt with a request; see [`Lease::observe`](crate::Lease::observe).
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Outcome<'a> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
     /// When that was known: for an answer, when its head had come.
     pub now: Micros,
     /// What it was.
     pub result: Verdict,
-    /// What the server says about itself.
-    pub report: Report<'a>,
 }
 
 /// The end of the waiting.
@@ -28,16 +26,9 @@ pub enum Verdict {
     Cancelled,
 }
 
-/// The fields of an answer in which a server reports its load, as they stand; empty when there are none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Report<'a> {
-    /// The value of `endpoint-load-metrics` (ORCA).
-    pub load: &'a [u8],
-}
-
-impl<'a> Outcome<'a> {
-    /// An outcome without a report.
-    pub fn new(now: Micros, result: Verdict) -> Outcome<'a> {
-        Outcome { now, result, report: Report::default() }
+impl Outcome {
+    /// An outcome.
+    pub fn new(now: Micros, result: Verdict) -> Outcome {
+        Outcome { now, result }
     }
 }
