@@ -154,11 +154,15 @@ impl Balancer {
         eligible.iter().find_map(|&index| self.lease(index, ask.now)).ok_or(NoServer::Full)
     }
 
+    #[inline]
     fn question<'a>(&self, ask: &'a Ask<'a>, dice: &mut Dice) -> Question<'a> {
         let millis = ask.now.millis();
         let ramps = self.backend.ramp.is_active(millis);
         if ramps {
             self.backend.ramp.begin_new(&self.backend.servers, millis);
+        }
+        if !self.levels.are_several() {
+            return Question { ask, millis, level: 0, ramps };
         }
         let available = |tier: usize| {
             let members = &self.backend.tiers[tier].members;
@@ -203,6 +207,7 @@ impl Balancer {
     }
 
     /// The exact way: looks at every server, and decides among all that are eligible.
+    #[inline(never)]
     fn study(&self, question: &Question<'_>, dice: &mut Dice) -> Result<u32, NoServer> {
         let group = self.survey(question)?;
         let eligible = self.eligible.borrow();
@@ -287,16 +292,19 @@ impl Balancer {
         Err(if weightless { NoServer::None } else { NoServer::Tried })
     }
 
+    #[inline]
     fn open(&self, index: u32, question: &Question<'_>, group: Group) -> bool {
         self.in_group(index, question, group) && self.has_room(index)
     }
 
     /// For a member of the group's tier.
+    #[inline]
     fn in_group(&self, index: u32, question: &Question<'_>, group: Group) -> bool {
         self.server(index).live.is_refused(question.millis) == group.refused
             && !question.ask.tried.contains(&index)
     }
 
+    #[inline]
     fn has_room(&self, index: u32) -> bool {
         let server = self.server(index);
         server.live.in_flight() < server.max_requests
@@ -312,11 +320,13 @@ impl Balancer {
         u64::from(server.live.in_flight()) < most
     }
 
+    #[inline]
     pub(crate) fn server(&self, index: u32) -> &Server {
         &self.backend.servers[index as usize]
     }
 
     /// Its weight, in units that are the same for all servers of one pick.
+    #[inline]
     fn weight(&self, index: u32, question: &Question<'_>) -> u64 {
         let server = self.server(index);
         let share = if question.ramps { self.backend.ramp.share(server, question.millis) } else { 1 };
@@ -324,12 +334,14 @@ impl Balancer {
     }
 
     /// Whether one that was drawn by its weight takes the request: always, unless its share still grows.
+    #[inline]
     fn admits(&self, index: u32, question: &Question<'_>, dice: &mut Dice) -> bool {
         !question.ramps
             || dice.below_u64(WHOLE) < self.backend.ramp.share(self.server(index), question.millis)
     }
 
     /// The one with less in flight for its weight; of equals the one with fewer recent picks for its weight; else `a`.
+    #[inline]
     fn lighter(&self, a: u32, b: u32, recent: &Recent, question: &Question<'_>) -> u32 {
         let (weight_a, weight_b) = (self.weight(a, question), self.weight(b, question));
         let in_flight = |index| u64::from(self.server(index).live.in_flight());
@@ -338,6 +350,7 @@ impl Balancer {
     }
 
     /// The one where a request costs less; of equals the one with fewer recent picks for its weight; else `a`.
+    #[inline(never)] // keeps the way of the other policies short
     fn cheaper(&self, a: u32, b: u32, ewma: &Ewma, question: &Question<'_>) -> u32 {
         let (weight_a, weight_b) = (self.weight(a, question), self.weight(b, question));
         let mean = self.backend.mean_weight * if question.ramps { WHOLE as f32 } else { 1.0 };
@@ -356,7 +369,7 @@ impl Balancer {
     }
 
     /// Draws one that can take the request by weight, `except` left out.
-    #[inline]
+    #[inline(always)]
     fn draw_open(
         &self,
         tier: &Tier,
@@ -408,11 +421,13 @@ impl Balancer {
         Some(Lease::new(Rc::clone(self), index, now))
     }
 
+    #[inline]
     pub(crate) fn learns(&self) -> bool {
         matches!(self.policy, Policy::Ewma(_))
     }
 
-    /// What the policy makes of an outcome; `None`: nobody says what became of the request.
+    /// What a policy that learns makes of an outcome; `None`: nobody says what became of the request.
+    #[inline(never)]
     pub(crate) fn learn(&self, index: u32, since: Micros, outcome: Option<&Outcome>) {
         if let Policy::Ewma(ewma) = &self.policy {
             let live = &self.server(index).live;
@@ -424,6 +439,7 @@ impl Balancer {
     }
 
     /// The end of a lease.
+    #[inline]
     pub(crate) fn give_back(&self, index: u32) {
         self.server(index).live.give_back();
         if let Policy::Hash(Some(_)) = self.policy {

@@ -54,7 +54,7 @@ impl Lease {
     /// Tells the policy what became of the request: once, when the head of the answer has come or the attempt has failed.
     /// The slot is still held: a body may take long and says nothing about the server. Later calls change nothing.
     pub fn observe(&self, outcome: &Outcome) {
-        if self.waits.replace(false) {
+        if self.waits.replace(false) && self.balancer.learns() {
             self.balancer.learn(self.index, self.since, Some(outcome));
         }
     }
@@ -67,7 +67,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if self.waits.get() {
+        if self.waits.get() && self.balancer.learns() {
             self.balancer.learn(self.index, self.since, None);
         }
         self.balancer.give_back(self.index);

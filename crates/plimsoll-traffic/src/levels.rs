@@ -20,6 +20,7 @@ pub(crate) struct Levels {
     /// Percent by level; empty when there is only one.
     loads: RefCell<Box<[u32]>>,
     counted: Cell<Option<Millis>>,
+    several: bool,
 }
 
 /// The servers of a level: available, and in all.
@@ -28,7 +29,12 @@ pub(crate) type Availability = (u32, u32);
 impl Levels {
     pub(crate) fn new(levels: usize) -> Levels {
         let loads = if levels > 1 { vec![0; levels].into() } else { Box::default() };
-        Levels { loads: RefCell::new(loads), counted: Cell::new(None) }
+        Levels { loads: RefCell::new(loads), counted: Cell::new(None), several: levels > 1 }
+    }
+
+    #[inline]
+    pub(crate) fn are_several(&self) -> bool {
+        self.several
     }
 
     /// The level of the next request. `count` tells a level's availability.
