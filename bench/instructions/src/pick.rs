@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use plimsoll_config::model::{HostMatch, Matcher, PathMatch};
 use plimsoll_config::{Source, load};
-use plimsoll_traffic::{Ask, Backend, Balancer, Dice, Millis, Router, hash_key};
+use plimsoll_traffic::{Ask, Backend, Balancer, Dice, Micros, Router, hash_key};
 
 use crate::Piece;
 
@@ -47,7 +47,7 @@ fn pick(policy: &str, servers: usize) -> Box<dyn FnMut()> {
     let mut key = 0u64;
     Box::new(move || {
         key += 1;
-        let ask = Ask { now: Millis(1), key: hash_key(&key.to_le_bytes()), tried: &[] };
+        let ask = Ask { now: Micros(1_000), key: hash_key(&key.to_le_bytes()), tried: &[] };
         held.push_back(balancer.pick(black_box(&ask), &mut dice).expect("all have room"));
         if held.len() > HELD {
             held.pop_front();

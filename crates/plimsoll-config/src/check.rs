@@ -110,6 +110,12 @@ impl Walker<'_> {
             (Kind::Number(min, max), RawValue::Integer(number)) => {
                 Value::Number(within(number, *min, *max, at, name)?)
             }
+            (Kind::Factor(min, max), RawValue::Float(number)) => {
+                Value::Factor(factor(number, *min, *max, at, name)?)
+            }
+            (Kind::Factor(min, max), RawValue::Integer(Some(number))) => {
+                Value::Factor(factor(number as f64, *min, *max, at, name)?)
+            }
             (Kind::Status(known), RawValue::Integer(number)) => {
                 Value::Number(status(number, known, at, name)?)
             }
@@ -202,6 +208,7 @@ impl Kind {
             Self::Choice(choice) => format!("one of {}", listed(choice.words)),
             Self::Bool => "true or false".to_owned(),
             Self::Number(..) | Self::Status(_) => "a whole number".to_owned(),
+            Self::Factor(..) => "a number such as 1.25".to_owned(),
             Self::Time(..) => "a time such as \"30s\"".to_owned(),
             Self::Size(..) => "a size such as \"64KiB\"".to_owned(),
             Self::List(_, Kind::Table(_)) => "an array of tables".to_owned(),
@@ -293,7 +300,7 @@ fn type_help(kind: &Kind, value: &RawValue, name: &str) -> Option<String> {
         (Kind::Size(..), RawValue::Integer(Some(number @ 0..))) => {
             Some(parse_size(&number.to_string()).err()?.0)
         }
-        (Kind::Time(..), RawValue::Float) => Some("use a smaller unit: \"1500ms\"".to_owned()),
+        (Kind::Time(..), RawValue::Float(_)) => Some("use a smaller unit: \"1500ms\"".to_owned()),
         (Kind::Number(..), RawValue::Text(text)) => {
             text.trim().parse::<u64>().ok().map(|number| format!("write {number} without quotes"))
         }
@@ -319,6 +326,21 @@ fn type_help(kind: &Kind, value: &RawValue, name: &str) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// Rounded to hundredths.
+fn factor(number: f64, min: u64, max: u64, at: At, name: &str) -> Result<u64, Problem> {
+    let hundredths = (number * 100.0).round();
+    if hundredths >= min as f64 && hundredths <= max as f64 {
+        return Ok(hundredths as u64);
+    }
+    let (min, max) = (format_factor(min), format_factor(max));
+    Err(Problem::new(Code::OutOfRange, at, format!("`{name}` must be {min} to {max}")))
+}
+
+/// Hundredths as they are written.
+pub(crate) fn format_factor(hundredths: u64) -> String {
+    format!("{}", hundredths as f64 / 100.0)
 }
 
 fn choose(choice: &Choice, text: String, at: At, name: &str) -> Result<String, Problem> {

@@ -49,6 +49,22 @@ pub const MAX_REQUESTS: u64 = 1_024;
 pub const WEIGHT: u64 = 1;
 /// Two choices: near the best possible with little to know (`p2c`).
 pub const POLICY: &str = "p2c";
+/// How long `ewma` remembers a latency: Finagle's and linkerd's value, and a hundred times most requests' latency.
+pub const EWMA_DECAY: Duration = seconds(10);
+/// How long the share of a new server grows: caches and compilers are warm after some seconds.
+pub const SLOW_START: Duration = seconds(10);
+/// Longest growth of a share and longest memory of `ewma`.
+pub const LONGEST_RAMP: Duration = seconds(3_600);
+/// Shortest memory of `ewma`: below that, what was measured is forgotten while a slow answer is awaited.
+pub const SHORTEST_DECAY: Duration = Duration::from_millis(100);
+/// How `hash` maps keys to servers: the most even of the three.
+pub const HASH_METHOD: &str = "maglev";
+/// Least and greatest `bound`, in hundredths: below, nearly every key moves; above, it bounds nothing.
+pub const BOUND: (u64, u64) = (101, 1_000);
+/// Smallest subset: with fewer, it is not unlikely that all of them are down (Finagle's minimum).
+pub const SMALLEST_SUBSET: u64 = 12;
+/// Highest priority.
+pub const MOST_PRIORITY: u64 = 127;
 /// What `hash` goes by unless told.
 pub const HASH_KEY: &str = "client_ip";
 /// Further tries after the first: with two, a request fails only if three servers fail it.

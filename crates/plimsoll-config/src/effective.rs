@@ -3,6 +3,7 @@
 //! Reads the checked tree; the text loads to the same configuration. A key without a value of its own stands in a
 //! comment with what then happens, so that nothing is hidden.
 
+use crate::check::format_factor;
 use crate::compile::as_written;
 use crate::flags::COMMAND_LINE;
 use crate::interpolate::escape;
@@ -140,6 +141,7 @@ fn plain(value: &Value) -> String {
     match value {
         Value::Text(text) => quoted(&escape(text)),
         Value::Number(number) => number.to_string(),
+        Value::Factor(hundredths) => format_factor(*hundredths),
         Value::Time(time) => quoted(&format_duration(*time)),
         Value::Size(bytes) => quoted(&format_size(*bytes)),
         Value::Bool(flag) => flag.to_string(),

@@ -63,6 +63,26 @@ pub struct Backend {
     pub servers: Vec<Server>,
     /// How one is chosen.
     pub balance: Balance,
+    /// How long the share of a new server grows until it is what its weight says; zero: it is so from the start.
+    pub slow_start: Duration,
+    /// How many of the servers one instance uses; `None` is all.
+    pub subset: Option<Subset>,
+}
+
+impl Backend {
+    /// A backend with nothing but these; every server has its whole share from the start.
+    pub fn new(name: &str, servers: Vec<Server>, balance: Balance) -> Backend {
+        Backend { name: name.to_owned(), servers, balance, slow_start: Duration::ZERO, subset: None }
+    }
+}
+
+/// Which servers one of several instances uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subset {
+    /// How many, of each priority.
+    pub size: u32,
+    /// What tells this instance from the others; the same after a restart.
+    pub instance: String,
 }
 
 /// One address in a backend.
@@ -74,10 +94,20 @@ pub struct Server {
     pub address: Address,
     /// 0 to 65,535; 0 takes nothing new.
     pub weight: u16,
-    /// Serves only when no other can.
+    /// 0 serves first; a higher number takes what the lower ones cannot.
+    pub priority: u8,
+    /// Serves only when no other can: after all priorities.
     pub backup: bool,
     /// Requests in flight at once, over all workers; at least 1.
     pub max_requests: u32,
+}
+
+impl Server {
+    /// A server with nothing but these: weight 1, priority 0, any number of requests in flight.
+    pub fn new(name: &str, address: Address) -> Server {
+        let name = name.to_owned();
+        Server { name, address, weight: 1, priority: 0, backup: false, max_requests: u32::MAX }
+    }
 }
 
 /// Where a server listens.
@@ -102,10 +132,55 @@ pub enum Balance {
     LeastConn,
     /// Weighted random.
     Random,
-    /// Maglev by a key of the request.
-    Hash(HashKey),
+    /// By a key of the request.
+    Hash(Hash),
     /// The first server in the list that has room.
     First,
+    /// Power of two choices on measured latency times requests in flight.
+    Ewma(Ewma),
+}
+
+/// The parameters of `hash`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hash {
+    /// What it goes by.
+    pub key: HashKey,
+    /// How keys are mapped to servers.
+    pub method: HashMethod,
+    /// The most that a server may have in flight, in hundredths of the mean: 125 is 1.25 times; at least 101.
+    pub bound: Option<u32>,
+}
+
+impl Hash {
+    /// Maglev without a bound.
+    pub fn new(key: HashKey) -> Hash {
+        Hash { key, method: HashMethod::Maglev, bound: None }
+    }
+}
+
+/// How keys are mapped to servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HashMethod {
+    /// A table, evenly filled.
+    Maglev,
+    /// Ketama: 160 points a server on a ring.
+    Ring,
+    /// The highest of a score for each server.
+    Rendezvous,
+}
+
+/// The parameters of `ewma`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ewma {
+    /// How long what was measured counts: after so long without anything new it counts 1/e. At least a hundred times a
+    /// usual latency.
+    pub decay: Duration,
+}
+
+impl Default for Ewma {
+    fn default() -> Ewma {
+        Ewma { decay: crate::defaults::EWMA_DECAY }
+    }
 }
 
 /// What a hash goes by. A request without the key is placed by the client's address.

@@ -22,6 +22,8 @@ pub(crate) struct Node {
 pub(crate) enum Value {
     Text(String),
     Number(u64),
+    /// In hundredths.
+    Factor(u64),
     Time(Duration),
     Size(u64),
     Bool(bool),
@@ -85,7 +87,7 @@ impl Node {
 
     pub(crate) fn number(&self) -> Option<u64> {
         match self.value {
-            Value::Number(number) | Value::Size(number) => Some(number),
+            Value::Number(number) | Value::Size(number) | Value::Factor(number) => Some(number),
             _ => None,
         }
     }
@@ -108,7 +110,7 @@ impl Fields {
         self.node(name)?.text()
     }
 
-    /// A number or the bytes of a size.
+    /// A number, the bytes of a size, or the hundredths of a factor.
     pub(crate) fn number(&self, name: &str) -> Option<u64> {
         self.node(name)?.number()
     }

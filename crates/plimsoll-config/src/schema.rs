@@ -96,6 +96,9 @@ fn kind_schema(kind: &Kind) -> Value {
         Kind::Choice(choice) => json!({ "anyOf": [{ "enum": choice.words }, definition("reference")] }),
         Kind::Bool => json!({ "type": "boolean" }),
         Kind::Number(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        Kind::Factor(min, max) => {
+            json!({ "type": "number", "minimum": *min as f64 / 100.0, "maximum": *max as f64 / 100.0 })
+        }
         Kind::Status(known) => json!({ "type": "integer", "enum": known }),
         Kind::Time(..) => definition("time"),
         Kind::Size(..) => definition("size"),

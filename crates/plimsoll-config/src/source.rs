@@ -60,7 +60,7 @@ pub(crate) enum RawValue {
     Text(String),
     /// `None`: does not fit 64 bits.
     Integer(Option<i64>),
-    Float,
+    Float(f64),
     Bool(bool),
     Date,
     List(Vec<Raw>),
@@ -75,7 +75,7 @@ impl RawValue {
         match self {
             Self::Text(_) => "a string",
             Self::Integer(_) => "a whole number",
-            Self::Float => "a number with a fraction",
+            Self::Float(_) => "a number with a fraction",
             Self::Bool(_) => "true or false",
             Self::Date => "a date",
             Self::List(_) => "an array",
@@ -156,7 +156,9 @@ impl Reader<'_> {
             DeValue::Integer(number) => {
                 RawValue::Integer(i64::from_str_radix(number.as_str(), number.radix()).ok())
             }
-            DeValue::Float(_) => RawValue::Float,
+            DeValue::Float(number) => {
+                RawValue::Float(number.as_str().replace('_', "").parse().unwrap_or(f64::NAN))
+            }
             DeValue::Boolean(value) => RawValue::Bool(*value),
             DeValue::Datetime(_) => RawValue::Date,
             DeValue::Array(items) => RawValue::List(items.iter().map(|item| self.value(item)).collect()),

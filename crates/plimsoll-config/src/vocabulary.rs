@@ -65,6 +65,8 @@ pub(crate) enum Kind {
     Bool,
     /// A whole number within bounds.
     Number(u64, u64),
+    /// A number with a fraction within bounds, in hundredths.
+    Factor(u64, u64),
     /// One of some numbers.
     Status(&'static [u64]),
     /// A time within bounds.

@@ -28,7 +28,7 @@ fn kind(schema: &Value) -> String {
     }
     match schema["type"].as_str() {
         Some("string") => schema["title"].as_str().unwrap_or("string").to_owned(),
-        Some("integer") => format!("{} to {}", schema["minimum"], schema["maximum"]),
+        Some("integer" | "number") => format!("{} to {}", schema["minimum"], schema["maximum"]),
         Some("array") => format!("array: {}", kind(&schema["items"])),
         Some("object") => format!("table of names: {}", kind(&schema["additionalProperties"])),
         Some(other) => other.to_owned(),

@@ -100,7 +100,11 @@ fn the_examples_mean_what_they_are_named_after() {
         canary.routes.iter().any(|route| matches!(&route.action, Action::Proxy(split) if split.len() == 2))
     );
     let hash = example("hash.toml").config;
-    assert!(hash.backends.iter().any(|b| matches!(&b.balance, Balance::Hash(HashKey::Cookie(_)))));
+    assert!(
+        hash.backends
+            .iter()
+            .any(|b| matches!(&b.balance, Balance::Hash(hash) if matches!(hash.key, HashKey::Cookie(_))))
+    );
     assert!(example("backup.toml").config.backends[0].servers.iter().any(|server| server.backup));
     let unix = example("unix-socket.toml").config;
     assert!(unix.backends[0].servers.iter().all(|server| matches!(server.address, Address::Unix(_))));

@@ -153,9 +153,7 @@ async fn connection(
     match connected {
         Ok(stream) => {
             exchange.record.connected(exchange.record.elapsed() - before);
-            if live.is_refused(now) {
-                live.connected();
-            }
+            lease.connected(worker.deadlines.micros());
             Ok((stream, false))
         }
         Err(_) if exchange.total_due <= now.0 => {

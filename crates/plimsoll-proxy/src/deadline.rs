@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-use plimsoll_traffic::Millis;
+use plimsoll_traffic::{Micros, Millis};
 
 /// How often deadlines are looked at.
 pub(crate) const TICK: Duration = Duration::from_millis(50);
@@ -20,6 +20,8 @@ const NEVER: u64 = u64::MAX;
 pub(crate) struct Deadlines {
     epoch: Instant,
     now: Cell<u64>,
+    /// The same time in microseconds.
+    micros: Cell<u64>,
     /// When each slot is due, in milliseconds since `epoch`; kept apart from the wakers so that the scan stays in cache.
     due: RefCell<Vec<u64>>,
     wakers: RefCell<Vec<Option<Waker>>>,
@@ -33,6 +35,7 @@ impl Deadlines {
         Rc::new(Deadlines {
             epoch,
             now: Cell::new(0),
+            micros: Cell::new(0),
             due: RefCell::default(),
             wakers: RefCell::default(),
             free: RefCell::default(),
@@ -45,10 +48,18 @@ impl Deadlines {
         Millis(self.now.get())
     }
 
+    /// The same, as fine as it was read.
+    pub(crate) fn micros(&self) -> Micros {
+        Micros(self.micros.get())
+    }
+
     /// Reads the clock, and moves the coarse one along.
     pub(crate) fn precise(&self) -> Instant {
         let instant = Instant::now();
-        self.now.set(instant.duration_since(self.epoch).as_millis() as u64);
+        let elapsed = instant.duration_since(self.epoch);
+        let micros = elapsed.as_secs() * 1_000_000 + u64::from(elapsed.subsec_micros());
+        self.now.set(micros / 1_000);
+        self.micros.set(micros);
         instant
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use plimsoll_config::model::Action;
 use plimsoll_http::Head;
-use plimsoll_traffic::{Again, Ask, Attempt, Lease, NoServer, again};
+use plimsoll_traffic::{Again, Ask, Attempt, Lease, NoServer, Outcome, Verdict, again};
 
 use crate::access_log::Record;
 use crate::attempt::{self, Answer, Failed};
@@ -80,7 +80,9 @@ impl Exchange<'_> {
                 }
             };
             self.record.server = Some(lease.index());
-            match self.try_server(route, backend, &lease, &mut up, tried.len()).await {
+            let result = self.try_server(route, backend, &lease, &mut up, tried.len()).await;
+            self.tell_policy(&lease, &result);
+            match result {
                 Ok(answer) => return response::pass_on(self, route, backend, lease, answer, up).await,
                 Err(error) if self.may_go_on(&error, route, &tried, &up) => {
                     tried.push(lease.index());
@@ -90,6 +92,21 @@ impl Exchange<'_> {
                 Err(failed) => return Box::pin(self.give_up(&failed.error, up)).await,
             }
         }
+    }
+
+    /// Tells a policy that learns how the server dealt with the request.
+    fn tell_policy(&self, lease: &Lease, result: &Result<Answer, Failed>) {
+        if !lease.learns() {
+            return;
+        }
+        let verdict = match result {
+            Ok(answer) if answer.head.status() >= 500 => Verdict::Failed,
+            Ok(_) => Verdict::Answered,
+            Err(failed) if failed.error.who == Who::Server => Verdict::Failed,
+            Err(_) => Verdict::Cancelled,
+        };
+        self.worker.deadlines.precise();
+        lease.observe(&Outcome::new(self.worker.deadlines.micros(), verdict));
     }
 
     /// One server; a pooled connection that turns out to be dead is replaced by a fresh one, once.
@@ -139,7 +156,7 @@ impl Exchange<'_> {
     }
 
     fn pick(&self, backend: usize, tried: &[u32]) -> Result<Lease, NoServer> {
-        let ask = Ask { now: self.worker.deadlines.now(), key: self.asked.key, tried };
+        let ask = Ask { now: self.worker.deadlines.micros(), key: self.asked.key, tried };
         self.view.backends[backend].balancer.pick(&ask, &mut self.worker.dice.borrow_mut())
     }
 

@@ -87,8 +87,8 @@ pub(crate) fn plan(
     }
     let backend =
         if let [(only, _)] = weights[..] { only } else { split(weights, &mut worker.dice.borrow_mut()) };
-    if let Balance::Hash(key) = &view.backends[backend].balancer.backend().balance {
-        asked.key = place(key, head, bytes, target, client.address);
+    if let Balance::Hash(hash) = &view.backends[backend].balancer.backend().balance {
+        asked.key = place(&hash.key, head, bytes, target, client.address);
     }
     asked.upgrade = upgrade(&judged, bytes, route);
     let mut out = worker.take_text();

@@ -10,12 +10,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use plimsoll_config::model::{self, Balance};
-use plimsoll_traffic::{Ask, Backend, Balancer, Dice, Lease, Millis};
+use plimsoll_traffic::{Ask, Backend, Balancer, Dice, Lease, Micros, Outcome, Verdict};
 
 /// Ticks in one mean service time: fine enough that rounding is far below the noise.
 const TICKS: f64 = 1e6;
-/// Ticks in a millisecond of the balancer's clock: a mean service takes 10 ms.
-const TICKS_PER_MS: u64 = 100_000;
+/// Ticks in a microsecond of the balancer's clock: a mean service takes 10 ms.
+const TICKS_PER_MICRO: u64 = 100;
 /// One request in so many is served before measuring begins, for the queues to fill.
 const WARM_UP: u64 = 10;
 
@@ -74,15 +74,13 @@ impl World {
     }
 
     fn backend(&self) -> Backend {
-        let server = |(index, machine): (usize, &Machine)| model::Server {
-            name: format!("server-{index}"),
-            address: model::Address::Name(format!("server-{index}"), 80),
-            weight: machine.weight,
-            backup: false,
-            max_requests: u32::MAX,
+        let server = |(index, machine): (usize, &Machine)| {
+            let name = format!("server-{index}");
+            let address = model::Address::Name(name.clone(), 80);
+            model::Server { weight: machine.weight, ..model::Server::new(&name, address) }
         };
         let servers = self.machines.iter().enumerate().map(server).collect();
-        let spec = model::Backend { name: "simulated".into(), servers, balance: self.balance.clone() };
+        let spec = model::Backend::new("simulated", servers, self.balance.clone());
         Backend::new(&spec, None)
     }
 }
@@ -122,7 +120,7 @@ enum Event {
 struct Request {
     arrived: u64,
     ticks: u64,
-    _lease: Lease,
+    lease: Lease,
 }
 
 /// A simulation under way.
@@ -191,12 +189,12 @@ impl<'a> Run<'a> {
             self.schedule(ticks, Event::Arrival);
         }
         let worker = self.dice.below(self.workers.len() as u32) as usize;
-        let ask = Ask { now: Millis(self.now / TICKS_PER_MS), key: self.dice.next(), tried: &[] };
+        let ask = Ask { now: Micros(self.now / TICKS_PER_MICRO), key: self.dice.next(), tried: &[] };
         let ticks = self.exponential(1.0);
         let lease = self.workers[worker].pick(&ask, &mut self.dice).expect("no server is ever full");
         let server = lease.index() as usize;
         self.in_system += 1;
-        self.queues[server].push_back(Request { arrived: self.now, ticks, _lease: lease });
+        self.queues[server].push_back(Request { arrived: self.now, ticks, lease });
         if self.queues[server].len() == 1 {
             self.begin(server);
         }
@@ -214,6 +212,7 @@ impl<'a> Run<'a> {
         let request =
             self.queues[server].pop_front().expect("an end is scheduled only for a request in the queue");
         self.in_system -= 1;
+        request.lease.observe(&Outcome::new(Micros(self.now / TICKS_PER_MICRO), Verdict::Answered));
         if self.warm() && request.arrived >= self.since {
             self.sojourns.push((self.now - request.arrived) as f64 / TICKS);
         }

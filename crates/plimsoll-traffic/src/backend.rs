@@ -4,13 +4,18 @@
 //! all workers share. A server whose name and address stay keeps its live counters; anything else begins anew. Nothing here
 //! may change after `new` except through `Live`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use plimsoll_config::model;
 
-use crate::maglev::{Maglev, Member};
+use crate::hashing::Hashing;
+use crate::ramp::{self, Ramp};
 use crate::server::{Live, Server};
+use crate::subset;
 use crate::weights::Weights;
 
 /// One backend; one per process, shared by all workers.
@@ -22,59 +27,98 @@ pub struct Backend {
     pub servers: Box<[Server]>,
     /// How one is chosen.
     pub balance: model::Balance,
-    /// The primaries, then the backups.
-    pub(crate) tiers: [Tier; 2],
+    /// By priority, then the backups. At least one.
+    pub(crate) tiers: Box<[Tier]>,
+    /// Over the servers that have a weight; 1 when none has.
+    pub(crate) mean_weight: f32,
+    /// Servers whose share still grows.
+    pub(crate) ramp: Ramp,
+    /// For `hash` with a bound: requests in flight to all servers. Its own line: every request writes it.
+    pub(crate) in_flight: Arc<Total>,
 }
 
-/// The primaries or the backups, without those of weight 0.
+/// A counter alone on its cache lines.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Total(pub(crate) AtomicU64);
+
+/// The servers of one priority, or the backups; without those of weight 0 and those that are not in the subset.
 #[derive(Debug)]
 pub(crate) struct Tier {
+    /// Serves only when no other tier can.
+    pub(crate) backup: bool,
     pub(crate) members: Box<[u32]>,
     pub(crate) weights: Weights,
-    /// Filled only for `Balance::Hash`.
-    pub(crate) maglev: Maglev,
+    /// Only for `Balance::Hash`.
+    pub(crate) hashing: Option<Hashing>,
 }
 
 impl Backend {
-    /// Builds the tables. Live counters are carried over from `previous` by identity: name and address.
+    /// Builds the tables. Live counters are carried over from `previous` by identity: name and address. Servers that it did not
+    /// have begin slowly, unless all are new.
     pub fn new(spec: &model::Backend, previous: Option<&Backend>) -> Backend {
         let known: HashMap<(&str, &model::Address), &Arc<Live>> = previous
             .iter()
             .flat_map(|b| b.servers.iter())
             .map(|s| ((&*s.name, &s.address), &s.live))
             .collect();
-        let servers: Box<[Server]> = spec
-            .servers
-            .iter()
-            .map(|s| Server {
-                name: s.name.as_str().into(),
-                address: s.address.clone(),
-                weight: s.weight,
-                backup: s.backup,
-                max_requests: s.max_requests,
-                live: known.get(&(&*s.name, &s.address)).map_or_else(Arc::default, |live| Arc::clone(live)),
-            })
-            .collect();
-        let tiers = [false, true].map(|backup| Tier::new(&servers, backup, &spec.balance));
-        Backend { name: spec.name.as_str().into(), servers, balance: spec.balance.clone(), tiers }
+        let server = |s: &model::Server| Server {
+            name: s.name.as_str().into(),
+            address: s.address.clone(),
+            weight: s.weight,
+            priority: s.priority,
+            backup: s.backup,
+            max_requests: s.max_requests,
+            live: known.get(&(&*s.name, &s.address)).map_or_else(Arc::default, |live| Arc::clone(live)),
+        };
+        let servers: Box<[Server]> = spec.servers.iter().map(server).collect();
+        let is_known = |s: &&Server| known.contains_key(&(&*s.name, &s.address));
+        if spec.slow_start > Duration::ZERO && servers.iter().any(|s| is_known(&s)) {
+            servers.iter().filter(|s| !is_known(s)).for_each(|s| s.live.ramp.store(ramp::NEW, Relaxed));
+        }
+        let weights: Vec<f32> = servers.iter().map(|s| f32::from(s.weight)).filter(|&w| w > 0.0).collect();
+        Backend {
+            name: spec.name.as_str().into(),
+            balance: spec.balance.clone(),
+            tiers: tiers(&servers, spec),
+            mean_weight: if weights.is_empty() {
+                1.0
+            } else {
+                weights.iter().sum::<f32>() / weights.len() as f32
+            },
+            ramp: Ramp::new(spec.slow_start, &servers),
+            in_flight: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.in_flight)),
+            servers,
+        }
     }
 }
 
+/// One for each priority that is in use, in order, and one for the backups.
+fn tiers(servers: &[Server], spec: &model::Backend) -> Box<[Tier]> {
+    let ranks: BTreeSet<(bool, u8)> = servers.iter().map(rank).collect();
+    ranks.into_iter().map(|rank| Tier::new(servers, rank, spec)).collect()
+}
+
+/// Backups have no priorities among themselves.
+fn rank(server: &Server) -> (bool, u8) {
+    (server.backup, if server.backup { 0 } else { server.priority })
+}
+
 impl Tier {
-    fn new(servers: &[Server], backup: bool, balance: &model::Balance) -> Tier {
-        let weights: Vec<u16> =
-            servers.iter().map(|s| if s.backup == backup { s.weight } else { 0 }).collect();
-        let members: Box<[u32]> = (0u32..).zip(&weights).filter(|&(_, &w)| w > 0).map(|(i, _)| i).collect();
-        let hashed = match balance {
-            model::Balance::Hash(_) => &*members,
-            _ => &[],
+    fn new(servers: &[Server], of: (bool, u8), spec: &model::Backend) -> Tier {
+        let mut members: Vec<u32> =
+            (0u32..).zip(servers).filter(|(_, s)| s.weight > 0 && rank(s) == of).map(|(i, _)| i).collect();
+        if let Some(subset) = &spec.subset {
+            let name = |index: u32| &*servers[index as usize].name;
+            subset::keep(&mut members, subset.size as usize, &subset.instance, name);
+        }
+        let mut weights = vec![0; servers.len()];
+        members.iter().for_each(|&member| weights[member as usize] = servers[member as usize].weight);
+        let hashing = match &spec.balance {
+            model::Balance::Hash(hash) => Some(Hashing::new(hash.method, servers, &members)),
+            _ => None,
         };
-        let member = |&index: &u32| {
-            let server = &servers[index as usize];
-            Member { name: &server.name, index, weight: server.weight }
-        };
-        let maglev = Maglev::new(hashed.iter().map(member).collect());
-        Tier { weights: Weights::new(&weights), maglev, members }
+        Tier { backup: of.0, weights: Weights::new(&weights), hashing, members: members.into() }
     }
 }
 
@@ -84,11 +128,11 @@ mod tests {
 
     fn server(name: &str, port: u16) -> model::Server {
         let address = model::Address::Socket(([127, 0, 0, 1], port).into());
-        model::Server { name: name.into(), address, weight: 1, backup: false, max_requests: 8 }
+        model::Server { max_requests: 8, ..model::Server::new(name, address) }
     }
 
     fn backend(servers: Vec<model::Server>, previous: Option<&Backend>) -> Backend {
-        Backend::new(&model::Backend { name: "b".into(), servers, balance: model::Balance::P2c }, previous)
+        Backend::new(&model::Backend::new("b", servers, model::Balance::P2c), previous)
     }
 
     #[test]
@@ -116,5 +160,45 @@ mod tests {
         servers[2].backup = true;
         let backend = backend(servers, None);
         assert_eq!([&*backend.tiers[0].members, &*backend.tiers[1].members], [[1], [2]]);
+    }
+
+    #[test]
+    fn tiers_go_by_priority_and_backups_come_last_whatever_theirs() {
+        let mut servers: Vec<_> = (1..=5).map(|port| server(&port.to_string(), port)).collect();
+        for (server, (priority, backup)) in
+            servers.iter_mut().zip([(7, false), (0, true), (2, false), (9, true), (2, false)])
+        {
+            (server.priority, server.backup) = (priority, backup);
+        }
+        let backend = backend(servers, None);
+        let tiers: Vec<(bool, &[u32])> = backend.tiers.iter().map(|t| (t.backup, &*t.members)).collect();
+        assert_eq!(tiers, [(false, &[2, 4][..]), (false, &[0]), (true, &[1, 3])]);
+    }
+
+    #[test]
+    fn only_servers_that_join_others_begin_slowly() {
+        let spec = |servers| {
+            let backend = model::Backend::new("b", servers, model::Balance::P2c);
+            model::Backend { slow_start: Duration::from_secs(10), ..backend }
+        };
+        let new = |backend: &Backend| -> Vec<bool> {
+            backend.servers.iter().map(|s| s.live.ramp.load(Relaxed) == ramp::NEW).collect()
+        };
+        let first = Backend::new(&spec(vec![server("a", 1), server("b", 2)]), None);
+        assert_eq!(new(&first), [false, false]);
+        let more = Backend::new(&spec(vec![server("a", 1), server("c", 3)]), Some(&first));
+        assert_eq!(new(&more), [false, true]);
+        let others = Backend::new(&spec(vec![server("d", 4)]), Some(&more));
+        assert_eq!(new(&others), [false], "there is nobody else");
+    }
+
+    #[test]
+    fn a_subset_is_one_of_each_tier() {
+        let mut servers: Vec<_> = (1..=40).map(|port| server(&port.to_string(), port)).collect();
+        servers.iter_mut().skip(20).for_each(|s| s.priority = 1);
+        let backend = model::Backend::new("b", servers, model::Balance::P2c);
+        let subset = Some(model::Subset { size: 12, instance: "lb-1".into() });
+        let backend = Backend::new(&model::Backend { subset, ..backend }, None);
+        assert!(backend.tiers.iter().all(|tier| tier.members.len() == 12));
     }
 }

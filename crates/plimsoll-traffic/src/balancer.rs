@@ -1,29 +1,41 @@
 //! Which server takes the next request.
 //!
 //! In come the question (`Ask`) and the dice, out comes a `Lease` on one server or the reason why there is none. One
-//! `Balancer` belongs to one worker; what workers share is only each server's `Live`. A pick never allocates, never
-//! chooses a server that is not eligible, and all workers together never exceed `max_requests`.
+//! `Balancer` belongs to one worker; what workers share is only each server's `Live` and the ramps of those that are new. A pick
+//! never allocates, never chooses a server that is not eligible, and all workers together never exceed `max_requests`.
 //!
 //! Eligible is a server with weight, not tried by this request, with room, in the first of these groups that has any
-//! server at all: primaries; backups; primaries that refused a connection in the last second; backups that did. So full
-//! primaries don't bring in the backups (as in HAProxy): the answer is then `Full`.
+//! server at all: the level that `levels` chose; the other levels by priority; backups; then the same again with servers that
+//! refused a connection in the last second. So full servers don't bring in the backups (as in HAProxy): the answer is then `Full`.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use plimsoll_config::model::Balance;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use xxhash_rust::xxh3::xxh3_64;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Tier};
 use crate::dice::Dice;
+use crate::ewma::{Ewma, Load};
+use crate::hashing::Hashing;
+use crate::lease::Lease;
+use crate::levels::Levels;
+use crate::outcome::Outcome;
+use crate::ramp::WHOLE;
 use crate::recent::Recent;
 use crate::rotation::Rotation;
 use crate::server::Server;
-use crate::time::Millis;
+use crate::time::{Micros, Millis};
 
 /// `p2c` looks at all servers when there are no more than this: a scan of four costs as little as two draws, and chooses better.
 const FULL_SCAN: usize = 4;
+/// `least_conn` looks at all servers when there are no more than this; of more it takes the least loaded of `SAMPLE` drawn by weight. A
+/// server's counter is on a cache line of its own, so a scan of 1,000 takes microseconds, and the best of all is what
+/// every other instance chooses too.
+const LEAST_CONN_SCAN: usize = 64;
+const SAMPLE: usize = 8;
 /// Draws that may hit an ineligible server before all are scanned.
 const DRAWS: usize = 8;
 /// Picks that may lose a server's last slot to another worker before any free slot is taken.
@@ -34,6 +46,7 @@ const RACES: usize = 4;
 pub struct Balancer {
     backend: Arc<Backend>,
     policy: Policy,
+    levels: Levels,
     /// The eligible servers of the pick at hand. As long as the backend from the start, so that a pick never allocates.
     eligible: RefCell<Vec<u32>>,
 }
@@ -42,18 +55,21 @@ pub struct Balancer {
 #[derive(Debug)]
 enum Policy {
     P2c(Recent),
-    RoundRobin([Rotation; 2]),
+    /// By tier.
+    RoundRobin(Box<[Rotation]>),
     LeastConn(Recent),
     Random,
-    Hash,
+    /// The bound, in hundredths of the mean.
+    Hash(Option<u32>),
     First,
+    Ewma(Ewma),
 }
 
 /// What a request asks of a backend.
 #[derive(Debug, Clone, Copy)]
 pub struct Ask<'a> {
     /// The time.
-    pub now: Millis,
+    pub now: Micros,
     /// [`hash_key`] of what the backend hashes by; other policies don't look at it.
     pub key: u64,
     /// Indices of the servers that this request has tried.
@@ -71,44 +87,45 @@ pub enum NoServer {
     None,
 }
 
-/// A slot of a server, given back when dropped: at the end, on cancel, on panic.
-#[derive(Debug)]
-#[must_use = "dropping a lease gives the slot back"]
-pub struct Lease {
-    balancer: Rc<Balancer>,
-    index: u32,
+/// An [`Ask`] with what is worked out once for all of a pick.
+struct Question<'a> {
+    ask: &'a Ask<'a>,
+    millis: Millis,
+    /// The tier to begin with.
+    level: usize,
+    /// Some server's share still grows.
+    ramps: bool,
 }
 
-/// A group of servers that stand in for one another; see the head of this file.
+/// Servers that stand in for one another; see the head of this file.
 #[derive(Debug, Clone, Copy)]
 struct Group {
     tier: usize,
     refused: bool,
 }
 
-const GROUPS: [Group; 4] = [
-    Group { tier: 0, refused: false },
-    Group { tier: 1, refused: false },
-    Group { tier: 0, refused: true },
-    Group { tier: 1, refused: true },
-];
-
 impl Balancer {
     /// A balancer for one worker. Where turns and ties begin is random, so that workers don't march in step.
     pub fn new(backend: Arc<Backend>, dice: &mut Dice) -> Rc<Balancer> {
         let servers = backend.servers.len();
         let weights: Vec<u16> = backend.servers.iter().map(|s| s.weight).collect();
-        let policy = match backend.balance {
+        let policy = match &backend.balance {
             Balance::P2c => Policy::P2c(Recent::new(servers, dice)),
             Balance::RoundRobin => {
-                Policy::RoundRobin([0, 1].map(|t| Rotation::new(&backend.tiers[t].members, &weights, dice)))
+                let rotation = |tier: &Tier| Rotation::new(&tier.members, &weights, dice);
+                Policy::RoundRobin(backend.tiers.iter().map(rotation).collect())
             }
             Balance::LeastConn => Policy::LeastConn(Recent::new(servers, dice)),
             Balance::Random => Policy::Random,
-            Balance::Hash(_) => Policy::Hash,
+            Balance::Hash(hash) => Policy::Hash(hash.bound),
             Balance::First => Policy::First,
+            Balance::Ewma(parameters) => {
+                let lives = backend.servers.iter().map(|s| &*s.live);
+                Policy::Ewma(Ewma::new(parameters.decay, lives, Recent::new(servers, dice)))
+            }
         };
-        Rc::new(Balancer { backend, policy, eligible: RefCell::new(Vec::with_capacity(servers)) })
+        let levels = Levels::new(backend.tiers.iter().filter(|tier| !tier.backup).count());
+        Rc::new(Balancer { backend, policy, levels, eligible: RefCell::new(Vec::with_capacity(servers)) })
     }
 
     /// The backend it chooses from.
@@ -121,137 +138,261 @@ impl Balancer {
     /// # Errors
     /// The reason why no server can take this request.
     pub fn pick(self: &Rc<Self>, ask: &Ask<'_>, dice: &mut Dice) -> Result<Lease, NoServer> {
+        let question = self.question(ask, dice);
         for _ in 0..RACES {
-            let index = match self.glance(ask, dice) {
+            let index = match self.glance(&question, dice) {
                 Some(index) => index,
-                None => self.study(ask, dice)?,
+                None => self.study(&question, dice)?,
             };
             if let Some(lease) = self.lease(index, ask.now) {
                 return Ok(lease);
             }
         }
         // Others keep taking the last slots: no time for preferences.
-        self.survey(ask)?;
+        self.survey(&question)?;
         let eligible = self.eligible.borrow();
         eligible.iter().find_map(|&index| self.lease(index, ask.now)).ok_or(NoServer::Full)
     }
 
+    #[inline]
+    fn question<'a>(&self, ask: &'a Ask<'a>, dice: &mut Dice) -> Question<'a> {
+        let millis = ask.now.millis();
+        let ramps = self.backend.ramp.is_active(millis);
+        if ramps {
+            self.backend.ramp.begin_new(&self.backend.servers, millis);
+        }
+        if !self.levels.are_several() {
+            return Question { ask, millis, level: 0, ramps };
+        }
+        let available = |tier: usize| {
+            let members = &self.backend.tiers[tier].members;
+            let available = members.iter().filter(|&&i| !self.server(i).live.is_refused(millis)).count();
+            (available as u32, members.len() as u32)
+        };
+        Question { ask, millis, level: self.levels.choose(millis, dice, available), ramps }
+    }
+
     /// The way of nearly every pick: touches a few servers, never all. `None` when they were not enough to decide.
-    fn glance(&self, ask: &Ask<'_>, dice: &mut Dice) -> Option<u32> {
-        let group = GROUPS[0];
-        let tier = &self.backend.tiers[group.tier];
-        let open = |index: &u32| self.open(*index, ask, group);
+    fn glance(&self, question: &Question<'_>, dice: &mut Dice) -> Option<u32> {
+        let group = Group { tier: question.level, refused: false };
+        let tier = self.backend.tiers.get(group.tier)?;
+        let open = |index: &u32| self.open(*index, question, group);
+        let mut draw = |except| self.draw_open(tier, except, question, dice);
         match &self.policy {
-            Policy::P2c(_) if tier.members.len() <= FULL_SCAN + ask.tried.len() => None,
+            Policy::P2c(_) if tier.members.len() <= FULL_SCAN + question.ask.tried.len() => None,
             Policy::P2c(recent) => {
-                let a = (0..DRAWS).find_map(|_| tier.weights.draw(dice).filter(open))?;
-                let b = (0..DRAWS).find_map(|_| tier.weights.draw_except(a, dice).filter(open))?;
-                Some(self.lighter(a, b, recent))
+                let a = draw(None)?;
+                let b = draw(Some(a))?;
+                Some(self.lighter(a, b, recent, question))
             }
-            Policy::Random => (0..DRAWS).find_map(|_| tier.weights.draw(dice).filter(open)),
-            Policy::Hash => tier.maglev.servers(ask.key).find(open),
+            Policy::Ewma(ewma) => {
+                let a = draw(None)?;
+                let b = draw(Some(a))?;
+                Some(self.cheaper(a, b, ewma, question))
+            }
+            Policy::Random => draw(None),
+            Policy::Hash(bound) => {
+                let passes = |index: &u32| open(index) && self.is_within(*index, tier, *bound);
+                tier.hashing.as_ref()?.find(question.ask.key, passes)
+            }
             Policy::First => tier.members.iter().copied().find(open),
             Policy::RoundRobin(rotations) => match &rotations[group.tier] {
-                Rotation::Queue(queue) => queue.turn(|index| open(&index)),
-                Rotation::Smooth(_) => None,
+                Rotation::Queue(queue) if !question.ramps => queue.turn(|index| open(&index)),
+                _ => None,
             },
-            Policy::LeastConn(_) => None,
+            Policy::LeastConn(_) if tier.members.len() <= LEAST_CONN_SCAN => None,
+            Policy::LeastConn(recent) => (1..SAMPLE)
+                .try_fold(draw(None)?, |best, _| Some(self.lighter(best, draw(None)?, recent, question))),
         }
     }
 
     /// The exact way: looks at every server, and decides among all that are eligible.
-    fn study(&self, ask: &Ask<'_>, dice: &mut Dice) -> Result<u32, NoServer> {
-        let group = self.survey(ask)?;
+    #[inline(never)]
+    fn study(&self, question: &Question<'_>, dice: &mut Dice) -> Result<u32, NoServer> {
+        let group = self.survey(question)?;
         let eligible = self.eligible.borrow();
+        let tier = &self.backend.tiers[group.tier];
         let chosen = match &self.policy {
-            Policy::P2c(recent) if eligible.len() <= FULL_SCAN => self.lightest(&eligible, recent),
+            Policy::P2c(recent) if eligible.len() <= FULL_SCAN => self.lightest(&eligible, recent, question),
             Policy::P2c(recent) => {
-                let a = self.draw(&eligible, None, dice);
-                self.lighter(a, self.draw(&eligible, Some(a), dice), recent)
+                let a = self.draw(&eligible, None, question, dice);
+                self.lighter(a, self.draw(&eligible, Some(a), question, dice), recent, question)
             }
-            Policy::LeastConn(recent) => self.lightest(&eligible, recent),
-            Policy::Random => self.draw(&eligible, None, dice),
-            Policy::Hash => {
-                let mut table = self.backend.tiers[group.tier].maglev.servers(ask.key);
-                table
-                    .find(|&index| self.open(index, ask, group))
-                    .unwrap_or_else(|| self.nearest(&eligible, ask.key))
+            Policy::Ewma(ewma) if eligible.len() > 1 => {
+                let a = self.draw(&eligible, None, question, dice);
+                self.cheaper(a, self.draw(&eligible, Some(a), question, dice), ewma, question)
             }
-            Policy::First => eligible[0],
-            Policy::RoundRobin(rotations) => match &rotations[group.tier] {
-                Rotation::Queue(queue) => queue.turn(|index| self.open(index, ask, group)),
-                Rotation::Smooth(smooth) => smooth.turn(&eligible),
+            Policy::LeastConn(recent) => self.lightest(&eligible, recent, question),
+            Policy::Random => self.draw(&eligible, None, question, dice),
+            Policy::Hash(bound) => {
+                let hashing = tier.hashing.as_ref().expect("a backend that hashes has its tables");
+                self.place(hashing, &eligible, question, group, *bound)
             }
-            .unwrap_or(eligible[0]),
+            Policy::First | Policy::Ewma(_) => eligible[0],
+            Policy::RoundRobin(rotations) => {
+                let turn = || match &rotations[group.tier] {
+                    Rotation::Queue(queue) => queue.turn(|index| self.open(index, question, group)),
+                    Rotation::Smooth(smooth) => smooth.turn(&eligible),
+                };
+                // One whose share still grows gives some of its turns away.
+                let accepted =
+                    (0..eligible.len()).find_map(|_| turn().filter(|&i| self.admits(i, question, dice)));
+                accepted.or_else(turn).unwrap_or(eligible[0])
+            }
         };
         Ok(chosen)
     }
 
+    /// Where a key goes: by its table, then by rendezvous; within the bound if any server is.
+    fn place(
+        &self,
+        hashing: &Hashing,
+        eligible: &[u32],
+        question: &Question<'_>,
+        group: Group,
+        bound: Option<u32>,
+    ) -> u32 {
+        let (key, tier) = (question.ask.key, &self.backend.tiers[group.tier]);
+        let within = |index: &u32| self.is_within(*index, tier, bound);
+        hashing
+            .find(key, |index| self.open(*index, question, group) && within(index))
+            .or_else(|| hashing.nearest(eligible.iter().copied().filter(within), key))
+            .or_else(|| hashing.find(key, |index| self.open(*index, question, group)))
+            .or_else(|| hashing.nearest(eligible.iter().copied(), key))
+            .expect("the survey found one")
+    }
+
     /// Collects the eligible servers (at least one) and names their group.
-    fn survey(&self, ask: &Ask<'_>) -> Result<Group, NoServer> {
+    fn survey(&self, question: &Question<'_>) -> Result<Group, NoServer> {
         let mut eligible = self.eligible.borrow_mut();
         eligible.clear();
-        for group in GROUPS {
-            let mut full = false;
-            for &index in &self.backend.tiers[group.tier].members {
-                if self.in_group(index, ask, group) {
-                    if self.has_room(index) {
-                        eligible.push(index);
-                    } else {
-                        full = true;
+        let (tiers, first) = (self.backend.tiers.len(), question.level);
+        for refused in [false, true] {
+            for tier in std::iter::once(first).chain((0..tiers).filter(|&tier| tier != first)) {
+                let group = Group { tier, refused };
+                let mut full = false;
+                for &index in &self.backend.tiers[tier].members {
+                    if self.in_group(index, question, group) {
+                        if self.has_room(index) {
+                            eligible.push(index);
+                        } else {
+                            full = true;
+                        }
                     }
                 }
-            }
-            if !eligible.is_empty() {
-                return Ok(group);
-            }
-            if full {
-                return Err(NoServer::Full);
+                if !eligible.is_empty() {
+                    return Ok(group);
+                }
+                if full {
+                    return Err(NoServer::Full);
+                }
             }
         }
         let weightless = self.backend.tiers.iter().all(|tier| tier.members.is_empty());
         Err(if weightless { NoServer::None } else { NoServer::Tried })
     }
 
-    fn open(&self, index: u32, ask: &Ask<'_>, group: Group) -> bool {
-        self.in_group(index, ask, group) && self.has_room(index)
+    #[inline]
+    fn open(&self, index: u32, question: &Question<'_>, group: Group) -> bool {
+        self.in_group(index, question, group) && self.has_room(index)
     }
 
     /// For a member of the group's tier.
-    fn in_group(&self, index: u32, ask: &Ask<'_>, group: Group) -> bool {
-        self.server(index).live.is_refused(ask.now) == group.refused && !ask.tried.contains(&index)
+    #[inline]
+    fn in_group(&self, index: u32, question: &Question<'_>, group: Group) -> bool {
+        self.server(index).live.is_refused(question.millis) == group.refused
+            && !question.ask.tried.contains(&index)
     }
 
+    #[inline]
     fn has_room(&self, index: u32) -> bool {
         let server = self.server(index);
         server.live.in_flight() < server.max_requests
     }
 
-    fn server(&self, index: u32) -> &Server {
+    /// Bounded loads (Mirrokni, Thorup, Zadimoghaddam, 2018): with this request no server has more than its part of `bound`
+    /// times all requests in flight, rounded up. Workers that choose at the same instant may exceed it by one each.
+    fn is_within(&self, index: u32, tier: &Tier, bound: Option<u32>) -> bool {
+        let Some(bound) = bound else { return true };
+        let server = self.server(index);
+        let all = self.backend.in_flight.0.load(Relaxed) + 1;
+        let most = (u64::from(bound) * all * u64::from(server.weight)).div_ceil(100 * tier.weights.total());
+        u64::from(server.live.in_flight()) < most
+    }
+
+    #[inline]
+    pub(crate) fn server(&self, index: u32) -> &Server {
         &self.backend.servers[index as usize]
     }
 
-    fn weight(&self, index: u32) -> u64 {
-        u64::from(self.server(index).weight)
+    /// Its weight, in units that are the same for all servers of one pick.
+    #[inline]
+    fn weight(&self, index: u32, question: &Question<'_>) -> u64 {
+        let server = self.server(index);
+        let share = if question.ramps { self.backend.ramp.share(server, question.millis) } else { 1 };
+        u64::from(server.weight) * share
+    }
+
+    /// Whether one that was drawn by its weight takes the request: always, unless its share still grows.
+    #[inline]
+    fn admits(&self, index: u32, question: &Question<'_>, dice: &mut Dice) -> bool {
+        !question.ramps
+            || dice.below_u64(WHOLE) < self.backend.ramp.share(self.server(index), question.millis)
     }
 
     /// The one with less in flight for its weight; of equals the one with fewer recent picks for its weight; else `a`.
-    fn lighter(&self, a: u32, b: u32, recent: &Recent) -> u32 {
-        let (weight_a, weight_b) = (self.weight(a), self.weight(b));
+    #[inline]
+    fn lighter(&self, a: u32, b: u32, recent: &Recent, question: &Question<'_>) -> u32 {
+        let (weight_a, weight_b) = (self.weight(a, question), self.weight(b, question));
         let in_flight = |index| u64::from(self.server(index).live.in_flight());
         let order = (in_flight(a) * weight_b).cmp(&(in_flight(b) * weight_a));
         if order.then_with(|| recent.compare((a, weight_a), (b, weight_b))).is_gt() { b } else { a }
     }
 
-    fn lightest(&self, eligible: &[u32], recent: &Recent) -> u32 {
-        eligible.iter().copied().reduce(|a, b| self.lighter(a, b, recent)).expect("the survey found one")
+    /// The one where a request costs less; of equals the one with fewer recent picks for its weight; else `a`.
+    #[inline(never)] // keeps the way of the other policies short
+    fn cheaper(&self, a: u32, b: u32, ewma: &Ewma, question: &Question<'_>) -> u32 {
+        let (weight_a, weight_b) = (self.weight(a, question), self.weight(b, question));
+        let mean = self.backend.mean_weight * if question.ramps { WHOLE as f32 } else { 1.0 };
+        let cost = |index: u32, weight: u64| {
+            let live = &self.server(index).live;
+            let load = Load { in_flight: live.in_flight(), weight: weight as f32 / mean };
+            ewma.cost(live, load, question.ask.now)
+        };
+        let order = cost(a, weight_a).total_cmp(&cost(b, weight_b));
+        if order.then_with(|| ewma.recent.compare((a, weight_a), (b, weight_b))).is_gt() { b } else { a }
+    }
+
+    fn lightest(&self, eligible: &[u32], recent: &Recent, question: &Question<'_>) -> u32 {
+        let lighter = |a, b| self.lighter(a, b, recent, question);
+        eligible.iter().copied().reduce(lighter).expect("the survey found one")
+    }
+
+    /// Draws one that can take the request by weight, `except` left out.
+    #[inline(always)]
+    fn draw_open(
+        &self,
+        tier: &Tier,
+        except: Option<u32>,
+        question: &Question<'_>,
+        dice: &mut Dice,
+    ) -> Option<u32> {
+        let group = Group { tier: question.level, refused: false };
+        (0..DRAWS).find_map(|_| {
+            let drawn = match except {
+                None => tier.weights.draw(dice),
+                Some(except) => tier.weights.draw_except(except, dice),
+            };
+            drawn.filter(|&index| self.open(index, question, group) && self.admits(index, question, dice))
+        })
     }
 
     /// Draws one of `eligible`, or one but `except`, by weight.
-    fn draw(&self, eligible: &[u32], except: Option<u32>, dice: &mut Dice) -> u32 {
-        let weights = || eligible.iter().filter(|&&i| Some(i) != except).map(|&i| (i, self.weight(i)));
-        let mut place = dice.below_u64(weights().map(|(_, weight)| weight).sum());
-        for (index, weight) in weights() {
+    fn draw(&self, eligible: &[u32], except: Option<u32>, question: &Question<'_>, dice: &mut Dice) -> u32 {
+        let others = eligible.iter().filter(|&&i| Some(i) != except);
+        let weights = others.map(|&i| (i, self.weight(i, question)));
+        let mut place = dice.below_u64(weights.clone().map(|(_, weight)| weight).sum());
+        for (index, weight) in weights {
             if place < weight {
                 return index;
             }
@@ -260,49 +401,50 @@ impl Balancer {
         eligible[0]
     }
 
-    /// Weighted rendezvous hashing (Thaler and Ravishankar, 1998): for a key whose slots in the table are all out.
-    /// Like the table it moves only the keys of a server that goes.
-    fn nearest(&self, eligible: &[u32], key: u64) -> u32 {
-        let distance = |index: u32| {
-            let hash = xxh3_64_with_seed(&key.to_le_bytes(), hash_key(self.server(index).name.as_bytes()));
-            let unit = ((hash >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
-            -unit.ln() / self.weight(index) as f64
-        };
-        eligible
-            .iter()
-            .copied()
-            .min_by(|&a, &b| distance(a).total_cmp(&distance(b)))
-            .expect("the survey found one")
-    }
-
     /// Takes a slot; `None` when another worker took the last one meanwhile.
-    fn lease(self: &Rc<Self>, index: u32, now: Millis) -> Option<Lease> {
+    fn lease(self: &Rc<Self>, index: u32, now: Micros) -> Option<Lease> {
         let server = self.server(index);
         if !server.live.take(server.max_requests) {
             return None;
         }
-        if let Policy::P2c(recent) | Policy::LeastConn(recent) = &self.policy {
-            recent.count(index, now);
+        match &self.policy {
+            Policy::P2c(recent) | Policy::LeastConn(recent) => recent.count(index, now.millis()),
+            Policy::Ewma(ewma) => {
+                ewma.recent.count(index, now.millis());
+                server.live.begin_wait(now);
+            }
+            Policy::Hash(Some(_)) => {
+                self.backend.in_flight.0.fetch_add(1, Relaxed);
+            }
+            Policy::RoundRobin(_) | Policy::Random | Policy::Hash(None) | Policy::First => {}
         }
-        Some(Lease { balancer: Rc::clone(self), index })
-    }
-}
-
-impl Lease {
-    /// The server's index in its backend.
-    pub fn index(&self) -> u32 {
-        self.index
+        Some(Lease::new(Rc::clone(self), index, now))
     }
 
-    /// The server.
-    pub fn server(&self) -> &Server {
-        self.balancer.server(self.index)
+    #[inline]
+    pub(crate) fn learns(&self) -> bool {
+        matches!(self.policy, Policy::Ewma(_))
     }
-}
 
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.server().live.give_back();
+    /// What a policy that learns makes of an outcome; `None`: nobody says what became of the request.
+    #[inline(never)]
+    pub(crate) fn learn(&self, index: u32, since: Micros, outcome: Option<&Outcome>) {
+        if let Policy::Ewma(ewma) = &self.policy {
+            let live = &self.server(index).live;
+            live.end_wait(since);
+            if let Some(outcome) = outcome {
+                ewma.learn(live, since, outcome);
+            }
+        }
+    }
+
+    /// The end of a lease.
+    #[inline]
+    pub(crate) fn give_back(&self, index: u32) {
+        self.server(index).live.give_back();
+        if let Policy::Hash(Some(_)) = self.policy {
+            self.backend.in_flight.0.fetch_sub(1, Relaxed);
+        }
     }
 }
 

@@ -1,30 +1,41 @@
 //! What a load balancer decides, and nothing else: which route, which server, may it pass, may it be tried again.
 //!
-//! In come the checked configuration, the time (`Millis`) and the dice (`Dice`); out go decisions and guards. The only
+//! In come the checked configuration, the time (`Micros`) and the dice (`Dice`); out go decisions and guards. The only
 //! state is counters: atomics where all workers share them, cells where one worker owns them. Nothing here reads a
 //! clock, opens a socket, spawns, logs, or knows tokio, so a simulator can drive exactly what production runs.
 
 pub mod backend;
 pub mod balancer;
 pub mod dice;
+mod ewma;
+mod hashing;
+mod lease;
+mod levels;
 pub mod limit;
 mod maglev;
+pub mod outcome;
 mod path;
+mod ramp;
 mod recent;
+mod rendezvous;
 pub mod retry;
+mod ring;
 mod rotation;
 pub mod route;
 pub mod sample;
 pub mod server;
+mod subset;
 pub mod time;
 mod weights;
 
 pub use backend::Backend;
-pub use balancer::{Ask, Balancer, Lease, NoServer, hash_key};
+pub use balancer::{Ask, Balancer, NoServer, hash_key};
 pub use dice::Dice;
+pub use lease::Lease;
 pub use limit::{ClientSlot, Gate, GateSlot, PerClient};
+pub use outcome::{Outcome, Verdict};
 pub use retry::{Again, Attempt, Failure, again, idempotent};
 pub use route::{Router, split};
 pub use sample::{Budget, Parent, continues, sampled};
 pub use server::{Live, Server};
-pub use time::Millis;
+pub use time::{Micros, Millis};

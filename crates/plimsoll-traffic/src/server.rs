@@ -11,7 +11,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use plimsoll_config::model::Address;
 
-use crate::time::Millis;
+use crate::ewma::stamp;
+use crate::time::{Micros, Millis};
 
 /// How long a server that refused a connection is passed over by everyone, in milliseconds.
 ///
@@ -28,7 +29,9 @@ pub struct Server {
     pub address: Address,
     /// Its part of the traffic; 0 takes nothing new.
     pub weight: u16,
-    /// Serves only when no primary can.
+    /// 0 serves first.
+    pub priority: u8,
+    /// Serves only when no other can.
     pub backup: bool,
     /// Requests in flight at once, over all workers.
     pub max_requests: u32,
@@ -47,7 +50,17 @@ pub struct Live {
     refused_until: AtomicU64,
     total: AtomicU64,
     refusals: AtomicU64,
+    /// The requests whose answer is awaited, in the low `WAITING_BITS`; above them the sum of the times at which they were sent, in
+    /// microseconds, modulo what there is room for. One word, so that nobody ever reads a sum with another's count.
+    waiting: AtomicU64,
+    /// The expected latency: an `f32` in microseconds, and below it the stamp of when that was said. 0 for none.
+    latency: AtomicU64,
+    /// When its share began to grow, in milliseconds; 0 when it is whole, `ramp::NEW` before the first pick.
+    pub(crate) ramp: AtomicU64,
 }
+
+/// A million requests that wait at one server; beyond that their mean age is wrong, and nothing else.
+const WAITING_BITS: u32 = 20;
 
 impl Live {
     /// Requests assigned and not yet ended.
@@ -72,17 +85,56 @@ impl Live {
         self.refused_until.fetch_max(now.0.saturating_add(REFUSED_FOR), Relaxed);
     }
 
-    /// A connect succeeded: what an earlier refusal said is over.
-    pub fn connected(&self) {
+    /// A connect succeeded: what an earlier refusal said is over. True if there was one. See also
+    /// [`Lease::connected`](crate::Lease::connected).
+    pub fn connected(&self) -> bool {
         // Reads first: a write on every connect would take the line away from all other cores.
-        if self.refused_until.load(Relaxed) != 0 {
+        let was_refused = self.refused_until.load(Relaxed) != 0;
+        if was_refused {
             self.refused_until.store(0, Relaxed);
         }
+        was_refused
     }
 
     /// Whether it refused a connection within the last [`REFUSED_FOR`].
     pub fn is_refused(&self, now: Millis) -> bool {
         now.0 < self.refused_until.load(Relaxed)
+    }
+
+    /// The latency that was last said, in microseconds, and its stamp.
+    pub(crate) fn latency(&self) -> Option<(f32, u32)> {
+        let packed = self.latency.load(Relaxed);
+        (packed != 0).then(|| (f32::from_bits((packed >> 32) as u32), packed as u32))
+    }
+
+    /// Says it anew. Of two workers at the same instant one is lost, which the next sample mends.
+    pub(crate) fn set_latency(&self, latency: f32, now: Micros) {
+        // Nothing is faster than a microsecond, and 0 would mean that nothing is known.
+        let bits = u64::from(latency.max(1.0).to_bits());
+        self.latency.store(bits << 32 | u64::from(stamp(now)), Relaxed);
+    }
+
+    /// A request was sent whose answer is awaited.
+    pub(crate) fn begin_wait(&self, now: Micros) {
+        self.waiting.fetch_add(waiter(now), Relaxed);
+    }
+
+    /// The answer came, or will not; `since` is what it began with.
+    pub(crate) fn end_wait(&self, since: Micros) {
+        self.waiting.fetch_sub(waiter(since), Relaxed);
+    }
+
+    /// How long those that wait have waited on average, in microseconds; 0 when none does.
+    pub(crate) fn mean_wait(&self, now: Micros) -> f32 {
+        let waiting = self.waiting.load(Relaxed);
+        let count = waiting & ((1 << WAITING_BITS) - 1);
+        if count == 0 {
+            return 0.0;
+        }
+        // The difference modulo the room; one that would be negative means a clock slightly behind the others'.
+        let room = 64 - WAITING_BITS;
+        let waited = (count.wrapping_mul(now.0)).wrapping_sub(waiting >> WAITING_BITS) << WAITING_BITS;
+        ((waited as i64 >> (64 - room)).max(0)) as f32 / count as f32
     }
 
     /// Takes a slot unless `max` are taken. One atomic step, so all workers together never exceed `max`, not even for
@@ -100,6 +152,11 @@ impl Live {
         let before = self.in_flight.fetch_sub(1, Relaxed);
         debug_assert!(before > 0, "a slot was given back that nobody had taken");
     }
+}
+
+/// One request that waits since `since`.
+fn waiter(since: Micros) -> u64 {
+    since.0 << WAITING_BITS | 1
 }
 
 #[cfg(test)]
@@ -139,6 +196,19 @@ mod tests {
         live.give_back();
         assert!(live.take(2));
         assert_eq!((live.in_flight(), live.assigned()), (2, 3));
+    }
+
+    #[test]
+    fn the_mean_wait_is_exact_after_years_and_with_many_waiting() {
+        let live = Live::default();
+        let start = 10 * 365 * 24 * 3_600 * 1_000_000;
+        (0..50_000).for_each(|i| live.begin_wait(Micros(start + i % 2 * 1_000)));
+        assert_eq!(live.mean_wait(Micros(start + 1_000_000)), 999_500.0);
+        (0..50_000).skip(1).for_each(|i| live.end_wait(Micros(start + i % 2 * 1_000)));
+        assert_eq!(live.mean_wait(Micros(start + 7)), 7.0);
+        assert_eq!(live.mean_wait(Micros(start - 7)), 0.0, "another worker's clock may be behind");
+        live.end_wait(Micros(start));
+        assert_eq!((live.mean_wait(Micros(start + 9)), live.waiting.load(Relaxed)), (0.0, 0));
     }
 
     #[test]

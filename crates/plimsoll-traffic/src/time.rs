@@ -1,8 +1,30 @@
-//! The time, as an argument: milliseconds since the process started.
+//! The time, as an argument: since the process started, in milliseconds or in microseconds.
 //!
-//! The caller reads the clock and passes a `Millis`; the simulator passes its own. Nothing in this crate may produce
-//! one by itself.
+//! The caller reads the clock and passes what it read; the simulator passes its own. Nothing in this crate may produce
+//! a time by itself.
 
-/// Milliseconds since the process started.
+/// Milliseconds since the process started: fine enough for what lasts seconds.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Millis(pub u64);
+
+/// Microseconds since the process started: what latencies are measured in.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Micros(pub u64);
+
+impl Micros {
+    /// The same time, rounded down.
+    pub const fn millis(self) -> Millis {
+        Millis(self.0 / 1_000)
+    }
+
+    /// The time since `earlier`; 0 when that lies ahead.
+    pub const fn since(self, earlier: Micros) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl From<Millis> for Micros {
+    fn from(millis: Millis) -> Micros {
+        Micros(millis.0.saturating_mul(1_000))
+    }
+}

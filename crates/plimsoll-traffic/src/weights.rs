@@ -35,6 +35,11 @@ impl Weights {
         Weights { slots: alias(weights, total), ends, total }
     }
 
+    /// The sum of the weights.
+    pub(crate) fn total(&self) -> u64 {
+        self.total
+    }
+
     /// An index with the probability of its weight; `None` when all weights are 0.
     pub(crate) fn draw(&self, dice: &mut Dice) -> Option<u32> {
         // One roll serves twice: its high part names the column, its fraction the place within it.

@@ -394,7 +394,7 @@ fn while_one_is_busy(balance: &str, more: &str) -> (BTreeMap<String, usize>, Gat
 
 #[test]
 fn the_policies_that_count_avoid_a_server_that_holds_requests() {
-    for balance in ["\"p2c\"", "\"least_conn\""] {
+    for balance in ["\"p2c\"", "\"least_conn\"", "\"ewma\""] {
         let (tally, gate) = while_one_is_busy(balance, "");
         assert_eq!(tally, BTreeMap::from([("other".to_owned(), 20)]), "{balance}");
         gate.open();
@@ -495,4 +495,41 @@ fn a_request_without_its_key_goes_by_the_clients_address() {
     assert_eq!(tally(&program, 20, |n| get(&format!("/{n}"))).len(), 1);
     let program = balanced("\"hash\"", &entries);
     assert_eq!(tally(&program, 20, |n| get(&format!("/{n}"))).len(), 1, "by client_ip unless told");
+}
+
+#[test]
+fn a_server_whose_answers_are_errors_gets_next_to_nothing_by_latency() {
+    let servers = named(3);
+    let fails = Origin::scripted(vec![
+        vec![
+            Step::ReadHead,
+            Step::Send(b"HTTP/1.1 503 Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_vec()),
+            Step::Close,
+        ];
+        200
+    ]);
+    let mut entries: Vec<String> = servers.iter().map(|server| server.entry("")).collect();
+    entries.push(format!("\"{}\"", fails.address()));
+    let failures = |balance: &str| {
+        let program = balanced(balance, &entries);
+        let mut client = Client::connect(program.address());
+        let failed = |_: &usize| {
+            client.send(&get("/"));
+            client.answer().whole().status == 503
+        };
+        (0..100).filter(failed).count()
+    };
+    let (ewma, random) = (failures("\"ewma\""), failures("\"random\""));
+    assert!(ewma <= 5 && random > 10, "ewma {ewma}, random {random}");
+}
+
+#[test]
+fn a_second_level_takes_over_when_the_first_refuses() {
+    let servers = named(2);
+    let entries = |first: &str| {
+        vec![format!("\"{first}\""), servers[0].entry(", priority = 1"), servers[1].entry(", backup = true")]
+    };
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let program = balanced("\"p2c\"", &entries(&dead.to_string()));
+    assert_eq!(tally(&program, 20, |_| get("/")), BTreeMap::from([("a".to_owned(), 20)]));
 }

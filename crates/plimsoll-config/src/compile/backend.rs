@@ -5,7 +5,7 @@
 use super::{Compiler, Name};
 use crate::address::parse_server;
 use crate::defaults;
-use crate::model::{Backend, Balance, HashKey, Server};
+use crate::model::{Backend, Balance, Ewma, Hash, HashKey, HashMethod, Server, Subset};
 use crate::node::{Fields, Node, Written};
 use crate::pattern::parse_hash_key;
 use crate::problem::{Code, Problem};
@@ -20,7 +20,7 @@ impl Compiler<'_> {
             self.check_backend_name(Written { text: &field.name, at: field.at });
             // One that is wrong keeps its place, so that what refers to it is not reported too.
             let empty = Fields::default();
-            let backend = self.backend(field.name.clone(), field.node.fields().unwrap_or(&empty), field.at);
+            let backend = self.backend(&field.name, field.node.fields().unwrap_or(&empty), field.at);
             self.backends.push(backend);
             self.names.push(Name { text: field.name.clone(), at: field.at, used: false });
         }
@@ -37,11 +37,15 @@ impl Compiler<'_> {
         }
     }
 
-    fn backend(&mut self, name: String, fields: &Fields, at: At) -> Backend {
+    fn backend(&mut self, name: &str, fields: &Fields, at: At) -> Backend {
         let max_requests = fields.count("max_requests").unwrap_or(0);
         let servers = self.servers(fields.items("servers"), max_requests);
-        self.warn_if_idle(&name, &servers, at);
-        Backend { name, servers, balance: self.balance(fields.table("balance")) }
+        self.warn_if_idle(name, &servers, at);
+        Backend {
+            slow_start: fields.time("slow_start").unwrap_or_default(),
+            subset: self.subset(fields.table("subset")),
+            ..Backend::new(name, servers, self.balance(fields.table("balance")))
+        }
     }
 
     /// The servers of a listener, as a backend of their own; gives its index.
@@ -54,7 +58,8 @@ impl Compiler<'_> {
         let others = (2..).map(|number| format!("{first} #{number}"));
         let name = std::iter::once(first.clone()).chain(others).find(|name| !taken(name)).unwrap_or_default();
         self.warn_if_idle(&name, &servers, bind.at);
-        self.backends.push(Backend { name, servers, balance: Balance::P2c });
+        let backend = Backend::new(&name, servers, Balance::P2c);
+        self.backends.push(Backend { slow_start: defaults::SLOW_START, ..backend });
         self.backends.len() - 1
     }
 
@@ -82,11 +87,18 @@ impl Compiler<'_> {
         let fields = item.fields()?;
         let written = fields.text("address")?;
         let address = self.accept(parse_server(written.text), written.at)?;
+        let priority = fields.count("priority").unwrap_or(0);
+        if let Some(field) = fields.find("priority").filter(|_| priority > 0 && fields.flag("backup")) {
+            let message = "`priority` has no meaning for a backup".to_owned();
+            let help = "backups come after every priority: leave one of the two out".to_owned();
+            self.report.error(Problem::new(Code::KeyConflict, field.at, message).help(help));
+        }
         let name = self.label(fields.text("name")).unwrap_or_else(|| written.text.to_owned());
         Some(Server {
             name,
             address,
             weight: fields.number("weight").and_then(|weight| u16::try_from(weight).ok()).unwrap_or(0),
+            priority: u8::try_from(priority).unwrap_or(u8::MAX),
             backup: fields.flag("backup"),
             max_requests: fields.count("max_requests").unwrap_or(max_requests),
         })
@@ -124,22 +136,58 @@ impl Compiler<'_> {
     fn balance(&mut self, fields: Option<&Fields>) -> Balance {
         let policy = fields.and_then(|fields| fields.text("policy"));
         let policy_text = policy.map_or(defaults::POLICY, |written| written.text);
-        let key = fields.and_then(|fields| fields.text("key"));
-        if let (Some(key), Some(policy)) = (key, policy)
-            && policy.text != "hash"
-        {
-            let message = format!("`key` has no meaning with `{}`", policy.text);
-            self.report.error(
-                Problem::new(Code::KeyConflict, key.at, message).help("only `hash` goes by a key".to_owned()),
-            );
+        if let (Some(fields), Some(policy)) = (fields, policy) {
+            self.refuse_foreign(fields, policy);
         }
         match policy_text {
             "round_robin" => Balance::RoundRobin,
             "least_conn" => Balance::LeastConn,
             "random" => Balance::Random,
             "first" => Balance::First,
-            "hash" => Balance::Hash(self.read(key, parse_hash_key).unwrap_or(HashKey::ClientIp)),
+            "hash" => Balance::Hash(self.hash(fields)),
+            "ewma" | "least_time" => {
+                let decay = fields.and_then(|fields| fields.time("decay"));
+                decay.map_or_else(|| Balance::Ewma(Ewma::default()), |decay| Balance::Ewma(Ewma { decay }))
+            }
             _ => Balance::P2c,
         }
+    }
+
+    /// Parameters of another policy.
+    fn refuse_foreign(&mut self, fields: &Fields, policy: Written<'_>) {
+        let of = |parameter| match parameter {
+            "key" | "method" | "bound" => Some(&["hash"][..]),
+            "decay" => Some(&["ewma", "least_time"][..]),
+            _ => None,
+        };
+        for field in &fields.entries {
+            let Some(policies) = of(field.name.as_str()).filter(|of| !of.contains(&policy.text)) else {
+                continue;
+            };
+            let message = format!("`{}` has no meaning with `{}`", field.name, policy.text);
+            let help = match &*field.name {
+                "key" => "only `hash` goes by a key".to_owned(),
+                name => format!("only `{}` has a `{name}`", policies[0]),
+            };
+            self.report.error(Problem::new(Code::KeyConflict, field.node.at, message).help(help));
+        }
+    }
+
+    fn hash(&mut self, fields: Option<&Fields>) -> Hash {
+        let text = |name| fields.and_then(|fields| fields.text(name));
+        let key = self.read(text("key"), parse_hash_key).unwrap_or(HashKey::ClientIp);
+        let method = match text("method").map_or(defaults::HASH_METHOD, |method| method.text) {
+            "ring" => HashMethod::Ring,
+            "rendezvous" => HashMethod::Rendezvous,
+            _ => HashMethod::Maglev,
+        };
+        Hash { key, method, bound: fields.and_then(|fields| fields.count("bound")) }
+    }
+
+    fn subset(&mut self, fields: Option<&Fields>) -> Option<Subset> {
+        let fields = fields?;
+        let size = fields.count("size")?;
+        let instance = self.label(fields.text("instance"))?;
+        Some(Subset { size, instance })
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! Texts are shown to users (reference, schema, messages), so they are sentences about what happens.
 
-use super::Default::{Bool, Number, Required, Said, Text};
+use std::time::Duration;
+
+use super::Default::{Bool, Number, Required, Said, Text, Time};
 use super::{Choice, Kind, Table, key};
 use crate::defaults as d;
 
@@ -63,18 +65,28 @@ pub(super) static BACKEND: Table = Table {
             Number(d::MAX_REQUESTS),
             "Requests in flight at once per server, unless the server says otherwise.",
         ),
+        key(
+            "slow_start",
+            Kind::Time(Duration::ZERO, d::LONGEST_RAMP),
+            Time(d::SLOW_START),
+            "How long the share of a server that is added or comes back grows, from a tenth to what its weight says; `0s` is not at all. `hash` and `first` don't go by shares.",
+        ),
+        key(
+            "subset",
+            Kind::Table(&SUBSET),
+            Said("all servers"),
+            "Uses only some of the servers, where many instances with many servers would make too many connections.",
+        ),
     ],
     later: &[
         "discover",
         "health",
-        "slow_start",
         "queue",
-        "priority",
         "sticky",
+        "weights",
         "retry",
         "eject",
         "panic",
-        "subset",
         "tls",
         "proxy_protocol",
     ],
@@ -111,7 +123,13 @@ pub(super) static SERVER: Table = Table {
             Number(d::WEIGHT),
             "Its share, relative to the others; 0 takes nothing new.",
         ),
-        key("backup", Kind::Bool, Bool(false), "Serves only when no other can."),
+        key(
+            "priority",
+            Kind::Number(0, d::MOST_PRIORITY),
+            Number(0),
+            "0 serves first. A higher number takes what the lower ones cannot: all of it when none of them can be reached, a part when less than 72 % can.",
+        ),
+        key("backup", Kind::Bool, Bool(false), "Serves only when no other can, whatever their priority."),
         key(
             "max_requests",
             Kind::Number(1, d::MOST),
@@ -130,8 +148,8 @@ pub(super) static SERVER: Table = Table {
 
 /// The policies of `balance`.
 static POLICIES: Choice = Choice {
-    words: &["p2c", "round_robin", "least_conn", "random", "hash", "first"],
-    later: &["ewma", "least_time", "prequal", "ring", "rendezvous"],
+    words: &["p2c", "ewma", "least_time", "least_conn", "round_robin", "random", "hash", "first"],
+    later: &["prequal"],
     elsewhere: &[
         ("roundrobin", "round_robin"),
         ("rr", "round_robin"),
@@ -153,9 +171,41 @@ static POLICIES: Choice = Choice {
         ("maglev", "hash"),
         ("consistent", "hash"),
         ("consistent_hash", "hash"),
-        ("ring_hash", "ring"),
+        ("ring", "hash"),
+        ("ring_hash", "hash"),
+        ("ketama", "hash"),
+        ("rendezvous", "hash"),
         ("peak_ewma", "ewma"),
     ],
+};
+
+/// The methods of `hash`.
+static METHODS: Choice = Choice {
+    words: &["maglev", "ring", "rendezvous"],
+    later: &[],
+    elsewhere: &[("ketama", "ring"), ("ring_hash", "ring"), ("hrw", "rendezvous"), ("table", "maglev")],
+};
+
+pub(super) static SUBSET: Table = Table {
+    id: "subset",
+    title: "a subset's table",
+    about: "Which servers this instance uses.",
+    keys: &[
+        key(
+            "size",
+            Kind::Number(d::SMALLEST_SUBSET, d::MOST),
+            Required,
+            "How many servers of each priority.",
+        ),
+        key(
+            "instance",
+            Kind::Text("name"),
+            Required,
+            "What tells this instance from the others, for example `${HOSTNAME}`. The same name gets the same servers at every start.",
+        ),
+    ],
+    later: &[],
+    elsewhere: &[("count", "size"), ("id", "instance"), ("seed", "instance"), ("name", "instance")],
 };
 
 pub(super) static BALANCE: Table = Table {
@@ -167,7 +217,7 @@ pub(super) static BALANCE: Table = Table {
             "policy",
             Kind::Choice(&POLICIES),
             Required,
-            "`p2c`: of two at random the one with fewer requests in flight. `round_robin`: in turn, smoothly by weight. `least_conn`: the fewest requests in flight. `random`: by weight. `hash`: the same key goes to the same server. `first`: the first in the list that has room.",
+            "`p2c`: of two at random the one with fewer requests in flight. `round_robin`: in turn, smoothly by weight. `least_conn`: the fewest requests in flight. `ewma` (also called `least_time`): of two at random the one where measured latency times requests in flight is less. `random`: by weight. `hash`: the same key goes to the same server. `first`: the first in the list that has room.",
         ),
         key(
             "key",
@@ -175,7 +225,25 @@ pub(super) static BALANCE: Table = Table {
             Said("`client_ip`"),
             "What `hash` goes by: `client_ip`, `path`, `header:NAME`, `cookie:NAME` or `query:NAME`. A request without it goes by the client's address. Only with `hash`.",
         ),
+        key(
+            "method",
+            Kind::Choice(&METHODS),
+            Said("`maglev`"),
+            "How `hash` maps keys to servers. `maglev`: evenly, and few more keys than necessary move when a server goes. `ring`: exactly those move, less evenly (160 points a server). `rendezvous`: exactly those and evenly, but slower with many servers. Only with `hash`.",
+        ),
+        key(
+            "bound",
+            Kind::Factor(d::BOUND.0, d::BOUND.1),
+            Said("no bound"),
+            "No server has more than so many times its part of all requests in flight; a key whose server has goes to the next. 1.25 is a good value. Only with `hash`.",
+        ),
+        key(
+            "decay",
+            Kind::Time(d::SHORTEST_DECAY, d::LONGEST_RAMP),
+            Said("`10s`"),
+            "How long `ewma` remembers a latency; at least a hundred times what a request usually takes. Only with `ewma`.",
+        ),
     ],
-    later: &["choices", "bound"],
+    later: &["choices"],
     elsewhere: &[("by", "key"), ("name", "policy"), ("algorithm", "policy")],
 };

@@ -4,7 +4,7 @@
 //! with units. Adding a key makes the checker accept it; `compile` must then use it.
 
 use super::Default::{Bool, Filled, Required, Said};
-use super::backends::{BACKEND, BALANCE, LISTEN, SERVER};
+use super::backends::{BACKEND, BALANCE, LISTEN, SERVER, SUBSET};
 use super::routes::{REDIRECT, RESPOND, RETRY, ROUTE, ROUTE_TIMEOUT};
 use super::settings::{ADMIN, HTTP, LIMITS, LOG, SECRET, TIMEOUT};
 use super::tracing::TRACING;
@@ -18,6 +18,7 @@ pub(crate) static ALL: &[&Table] = &[
     &BACKEND,
     &SERVER,
     &BALANCE,
+    &SUBSET,
     &ROUTE,
     &RESPOND,
     &REDIRECT,

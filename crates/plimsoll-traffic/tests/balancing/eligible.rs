@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use plimsoll_config::model::Balance;
-use plimsoll_traffic::{Ask, Backend, Balancer, Dice, Lease, Millis, NoServer};
+use plimsoll_traffic::{Ask, Backend, Balancer, Dice, Lease, Micros, Millis, NoServer, hash_key};
 use proptest::prelude::*;
 
 use crate::fleet::{POLICIES, ask, backend, balancer, occupy_all, server};
@@ -71,7 +71,7 @@ fn eligible(states: &[State]) -> Result<BTreeSet<u32>, NoServer> {
 }
 
 fn pick(balancer: &Rc<Balancer>, tried: &[u32], dice: &mut Dice) -> Result<u32, NoServer> {
-    let ask = Ask { now: NOW, key: dice.next(), tried };
+    let ask = Ask { now: NOW.into(), key: dice.next(), tried };
     balancer.pick(&ask, dice).map(|lease| lease.index())
 }
 
@@ -87,7 +87,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1_500, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_policy_picks_an_ineligible_server(states in prop::collection::vec(state(), 1..24), policy in 0..6usize, seed: u64) {
+    fn no_policy_picks_an_ineligible_server(states in prop::collection::vec(state(), 1..24), policy in 0..POLICIES.len(), seed: u64) {
         let (backend, _load) = build(&POLICIES[policy], &states);
         let (balancer, mut dice) = (balancer(&backend, seed), Dice::new(seed));
         let tried: Vec<u32> = (0..).zip(&states).filter(|(_, s)| s.tried).map(|(i, _)| i).collect();
@@ -167,9 +167,11 @@ fn a_server_that_refused_is_chosen_again_after_a_second() {
         let (balancer, mut dice) = (balancer(&backend, 1), Dice::new(1));
         backend.servers[3].live.refused(NOW);
         let mut picks_at = |now| {
-            let mut at =
-                |key| balancer.pick(&Ask { now: Millis(now), key, tried: &[] }, &mut dice).unwrap().index();
-            (0..200).filter(|&key| at(key) == 3).count()
+            let mut at = |number: u64| {
+                let key = hash_key(&number.to_le_bytes());
+                balancer.pick(&Ask { now: Micros(now * 1_000), key, tried: &[] }, &mut dice).unwrap().index()
+            };
+            (0..200).filter(|&number| at(number) == 3).count()
         };
         assert_eq!(picks_at(NOW.0 + 999), 0, "{balance:?}");
         assert!(picks_at(NOW.0 + 1_000) > 0, "{balance:?}");

@@ -2,26 +2,47 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use plimsoll_config::model::{self, Balance, HashKey};
-use plimsoll_traffic::{Ask, Backend, Balancer, Dice, Lease, Millis};
+use plimsoll_config::model::{self, Balance, Ewma, Hash, HashKey, HashMethod};
+use plimsoll_traffic::{Ask, Backend, Balancer, Dice, Lease, Micros};
 
-pub(crate) const POLICIES: [Balance; 6] = [
+pub(crate) const HASH: Balance = hash(HashMethod::Maglev, None);
+pub(crate) const EWMA: Balance = Balance::Ewma(Ewma { decay: Duration::from_secs(10) });
+
+pub(crate) const RING: Balance = hash(HashMethod::Ring, None);
+pub(crate) const RENDEZVOUS: Balance = hash(HashMethod::Rendezvous, None);
+pub(crate) const BOUNDED: [Balance; 3] = [
+    hash(HashMethod::Maglev, Some(125)),
+    hash(HashMethod::Ring, Some(125)),
+    hash(HashMethod::Rendezvous, Some(125)),
+];
+
+/// Every policy once.
+pub(crate) const POLICIES: [Balance; 10] = [
     Balance::P2c,
     Balance::RoundRobin,
     Balance::LeastConn,
     Balance::Random,
-    Balance::Hash(HashKey::ClientIp),
+    HASH,
+    RING,
+    RENDEZVOUS,
     Balance::First,
+    EWMA,
+    hash(HashMethod::Maglev, Some(125)),
 ];
+
+const fn hash(method: HashMethod, bound: Option<u32>) -> Balance {
+    Balance::Hash(Hash { key: HashKey::ClientIp, method, bound })
+}
 
 pub(crate) fn server(index: usize, weight: u16) -> model::Server {
     let address = model::Address::Name(format!("host{index}"), 80);
-    model::Server { name: format!("s{index}"), address, weight, backup: false, max_requests: u32::MAX }
+    model::Server { weight, ..model::Server::new(&format!("s{index}"), address) }
 }
 
 pub(crate) fn backend(balance: &Balance, servers: Vec<model::Server>) -> Arc<Backend> {
-    Arc::new(Backend::new(&model::Backend { name: "b".into(), servers, balance: balance.clone() }, None))
+    Arc::new(Backend::new(&model::Backend::new("b", servers, balance.clone()), None))
 }
 
 pub(crate) fn weighted(balance: &Balance, weights: &[u16]) -> Arc<Backend> {
@@ -33,20 +54,14 @@ pub(crate) fn balancer(backend: &Arc<Backend>, seed: u64) -> Rc<Balancer> {
 }
 
 pub(crate) fn ask(key: u64) -> Ask<'static> {
-    Ask { now: Millis(0), key, tried: &[] }
+    Ask { now: Micros(0), key, tried: &[] }
 }
 
 /// Puts `requests` in flight on one server, through a backend of its own that shares the live counters.
 pub(crate) fn occupy(backend: &Backend, index: usize, requests: u32) -> Vec<Lease> {
     let server = &backend.servers[index];
-    let alone = model::Server {
-        name: server.name.to_string(),
-        address: server.address.clone(),
-        weight: 1,
-        backup: false,
-        max_requests: u32::MAX,
-    };
-    let spec = model::Backend { name: "b".into(), servers: vec![alone], balance: Balance::First };
+    let alone = model::Server::new(&server.name, server.address.clone());
+    let spec = model::Backend::new("b", vec![alone], Balance::First);
     let balancer = balancer(&Arc::new(Backend::new(&spec, Some(backend))), 0);
     (0..requests).map(|_| balancer.pick(&ask(0), &mut Dice::new(0)).expect("it has room for all")).collect()
 }

@@ -3,9 +3,11 @@
 //! `fleet` builds backends and puts load on their servers through leases, as production does: nothing here reaches
 //! behind the public interface.
 
+mod adaptive;
 mod eligible;
 mod fleet;
 mod keys;
 mod leases;
+mod levels;
 mod load;
 mod shares;

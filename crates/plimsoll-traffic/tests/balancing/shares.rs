@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use plimsoll_config::model::Balance;
-use plimsoll_traffic::{Ask, Dice, Lease, Millis};
+use plimsoll_traffic::{Ask, Dice, Lease, Micros};
 
 use crate::fleet::{POLICIES, ask, balancer, counts, occupy_all, server, weighted};
 
@@ -45,7 +45,7 @@ fn p2c_honours_weights_while_time_passes_and_counts_fade() {
     let (balancer, mut dice) = (balancer(&weighted(&Balance::P2c, &WEIGHTS), 1), Dice::new(3));
     let mut counts = [0.0; 9];
     for pick in 0..100_000 {
-        let ask = Ask { now: Millis(pick), ..ask(0) };
+        let ask = Ask { now: Micros(pick * 1_000), ..ask(0) };
         counts[balancer.pick(&ask, &mut dice).unwrap().index() as usize] += 1.0;
     }
     assert!(error(&counts, &WEIGHTS) < 0.01, "{counts:?}");

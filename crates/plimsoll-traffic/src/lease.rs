@@ -1,0 +1,75 @@
+//! A slot of a server, held by whoever serves a request, and the way in which policies hear what became of it.
+//!
+//! `Balancer::pick` gives it out. It goes back when dropped, however that comes about; what it was told before is what
+//! policies learn from. It must never be possible to hold a slot without one of these.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use crate::balancer::Balancer;
+use crate::outcome::Outcome;
+use crate::server::Server;
+use crate::time::Micros;
+
+/// A slot of a server, given back when dropped: at the end, on cancel, on panic.
+#[derive(Debug)]
+#[must_use = "dropping a lease gives the slot back"]
+pub struct Lease {
+    balancer: Rc<Balancer>,
+    index: u32,
+    /// Nobody has said yet what became of the request.
+    waits: Cell<bool>,
+    /// When the server was chosen.
+    since: Micros,
+}
+
+impl Lease {
+    pub(crate) fn new(balancer: Rc<Balancer>, index: u32, since: Micros) -> Lease {
+        Lease { balancer, index, waits: Cell::new(true), since }
+    }
+
+    /// The server's index in its backend.
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// The server.
+    pub fn server(&self) -> &Server {
+        self.balancer.server(self.index)
+    }
+
+    /// A connect to the server succeeded: what an earlier refusal said is over, and its share grows anew.
+    pub fn connected(&self, now: Micros) {
+        let server = self.server();
+        if server.live.connected() {
+            self.balancer.backend().ramp.begin(server, now.millis());
+        }
+    }
+
+    /// Whether the policy learns from outcomes: if not, nobody need find out what to tell it.
+    pub fn learns(&self) -> bool {
+        self.balancer.learns()
+    }
+
+    /// Tells the policy what became of the request: once, when the head of the answer has come or the attempt has failed.
+    /// The slot is still held: a body may take long and says nothing about the server. Later calls change nothing.
+    pub fn observe(&self, outcome: &Outcome) {
+        if self.waits.replace(false) && self.balancer.learns() {
+            self.balancer.learn(self.index, self.since, Some(outcome));
+        }
+    }
+
+    /// The same, and gives the slot back.
+    pub fn finish(self, outcome: &Outcome) {
+        self.observe(outcome);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.waits.get() && self.balancer.learns() {
+            self.balancer.learn(self.index, self.since, None);
+        }
+        self.balancer.give_back(self.index);
+    }
+}
