@@ -65,9 +65,26 @@ impl Policy {
         Ok(Policy { name, kind: Kind::Production(Box::new(backend)) })
     }
 
+    /// This policy's `balance` with everything else from `backend`. A reference stays as it is.
+    pub fn in_backend(mut self, backend: &model::Backend) -> Policy {
+        if let Kind::Production(own) = &mut self.kind {
+            **own = model::Backend { balance: own.balance.clone(), ..backend.clone() };
+        }
+        self
+    }
+
     /// The policy and everything else that a configuration says of `backend`.
     pub fn of_backend(backend: &model::Backend) -> Policy {
         Policy { name: backend.name.clone(), kind: Kind::Production(Box::new(backend.clone())) }
+    }
+}
+
+/// A backend to take what a test says nothing about from.
+#[cfg(test)]
+pub(crate) fn pattern() -> model::Backend {
+    match Policy::parse("p2c").unwrap().kind {
+        Kind::Production(backend) => *backend,
+        Kind::Reference(_) => panic!("p2c is production's"),
     }
 }
 

@@ -155,6 +155,9 @@ pub enum What {
     Remove,
 }
 
+/// Requests at least when a scenario is told with fewer servers.
+const FEWEST: u64 = 50_000;
+
 impl Server {
     /// The measure: one core of speed 1, first come first served.
     pub const STANDARD: Server = Server {
@@ -213,6 +216,36 @@ impl World {
         found.or_else(|| (name == "all").then_some(0..self.servers.len()))
     }
 
+    /// The same story with a user's servers in the parts; see `Scenario::with_servers`.
+    pub(crate) fn played_by(&self, configured: &[model::Server]) -> World {
+        let (n, old) = (configured.len(), self.servers.len());
+        let weights: Vec<f64> = configured.iter().map(|s| f64::from(s.weight.max(1))).collect();
+        let mean = weights.iter().sum::<f64>() / n as f64;
+        let mut world = World { servers: Vec::new(), groups: Vec::new(), ..self.clone() };
+        let mut moved: Vec<(Range<usize>, Range<usize>)> = vec![(0..old, 0..n)];
+        for (index, (name, range)) in self.groups.iter().enumerate() {
+            let start = world.servers.len();
+            // Its part of the servers, but one at least for it and for each that follows, as far as they go.
+            let left = self.groups.len() - index - 1;
+            let fair = (range.end as f64 / old as f64 * n as f64).round() as usize;
+            let end = if left == 0 { n } else { fair.max(start + 1).min(n.saturating_sub(left)).max(start) };
+            for (server, weight) in configured[start..end].iter().zip(&weights[start..end]) {
+                let pattern = self.servers[range.start];
+                world.servers.push(Server { speed: pattern.speed * weight / mean, backup: server.backup, ..pattern });
+            }
+            world.groups.push((name.clone(), start..end));
+            moved.push((range.clone(), start..end));
+        }
+        for change in &mut world.timeline {
+            let found = moved.iter().find(|(from, _)| *from == change.servers);
+            change.servers = found.map_or(0..0, |(_, to)| to.clone());
+        }
+        let requests = self.requests as f64 * world.capacity() / self.capacity();
+        world.requests = (requests as u64).clamp(FEWEST.min(self.requests), self.requests);
+        world.configured = Some(configured.to_vec());
+        world
+    }
+
     /// About how long it takes until all have arrived, in units.
     pub(crate) fn span(&self) -> f64 {
         match (&self.arrivals, &self.trace) {
@@ -252,5 +285,38 @@ impl World {
         let stays = |(index, _): &(usize, &Server)| !gone.get(*index).copied().unwrap_or(false);
         backend.servers = self.servers.iter().enumerate().filter(stays).map(simulated).collect();
         backend
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn configured(weights: &[u16]) -> Vec<model::Server> {
+        let server = |(index, &weight): (usize, &u16)| model::Server {
+            weight,
+            name: format!("s{index}"),
+            ..crate::policy::pattern().servers[0].clone()
+        };
+        weights.iter().enumerate().map(server).collect()
+    }
+
+    fn gray() -> World {
+        let mut world = World::uniform(100, 0.7, 1_000_000);
+        world.servers[..10].iter_mut().for_each(|s| s.speed = 0.1);
+        world.groups = vec![("slow".to_owned(), 0..10), ("quick".to_owned(), 10..100)];
+        world.timeline.push(Change { at: 1.0, servers: 0..10, what: What::Speed(0.5) });
+        world
+    }
+
+    #[test]
+    fn every_part_is_played_by_its_share_of_a_users_servers() {
+        let world = gray().played_by(&configured(&[1; 20]));
+        assert_eq!(world.groups, [("slow".to_owned(), 0..2), ("quick".to_owned(), 2..20)]);
+        assert_eq!((world.servers[1].speed, world.servers[2].speed), (0.1, 1.0));
+        assert_eq!(world.timeline[0].servers, 0..2);
+        let few = gray().played_by(&configured(&[1, 3]));
+        assert_eq!(few.groups, [("slow".to_owned(), 0..1), ("quick".to_owned(), 1..2)]);
+        assert_eq!((few.servers[0].speed, few.servers[1].speed), (0.05, 1.5), "weights are taken at their word");
     }
 }
