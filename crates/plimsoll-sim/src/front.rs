@@ -7,14 +7,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use plimsoll_config::model;
-use plimsoll_traffic::{Ask, Backend, Balancer, Dice, Lease, Millis, NoServer};
+use plimsoll_traffic::{Ask, Backend, Balancer, Dice, Lease, Micros, NoServer, Outcome, Verdict};
 
 use crate::policy::Kind;
 use crate::reference::Referee;
 use crate::world::World;
 
-/// Nanoseconds in a millisecond.
-const MS: u64 = 1_000_000;
+/// Nanoseconds in a microsecond.
+const MICRO: u64 = 1_000;
 
 /// What holds a place on a server until it is given back to `Front::end`.
 #[derive(Debug)]
@@ -67,6 +67,17 @@ pub(crate) struct Production {
     tried: Vec<u32>,
 }
 
+impl Fate {
+    /// As the proxy tells it.
+    fn verdict(self) -> Verdict {
+        match self {
+            Fate::Answered => Verdict::Answered,
+            Fate::Error | Fate::Refused | Fate::Reset | Fate::TimedOut => Verdict::Failed,
+            Fate::Abandoned => Verdict::Cancelled,
+        }
+    }
+}
+
 impl Front {
     /// `dice` seeds the dice of every worker.
     pub(crate) fn new(world: &World, kind: &Kind, unit: f64, dice: &mut Dice) -> Front {
@@ -117,13 +128,15 @@ impl Front {
     pub(crate) fn end(&mut self, worker: usize, held: Held, fate: Fate, now: u64, idle: bool) {
         match (self, held.hold) {
             (_, Hold::Lease(lease)) => {
+                let now = Micros(now / MICRO);
                 let live = &lease.server().live;
                 match fate {
-                    Fate::Refused => live.refused(Millis(now / MS)),
+                    Fate::Refused => live.refused(now.millis()),
                     // Whatever else became of it, it was connected; the condition is the proxy's own.
-                    _ if live.is_refused(Millis(now / MS)) => live.connected(),
+                    _ if live.is_refused(now.millis()) => live.connected(),
                     _ => {}
                 }
+                lease.finish(&Outcome::new(now, fate.verdict()));
             }
             (Front::Reference { referee, workers, unit }, Hold::Reference) => {
                 let (since, now) = (held.since as f64 / *unit, now as f64 / *unit);
@@ -171,7 +184,7 @@ impl Production {
             self.tried.extend(own);
         }
         let (balancer, dice) = &mut self.workers[worker];
-        let ask = Ask { now: Millis(now / MS), key, tried: &self.tried };
+        let ask = Ask { now: Micros(now / MICRO), key, tried: &self.tried };
         let lease = balancer.pick(&ask, dice)?;
         Ok((self.servers[lease.index() as usize], lease))
     }

@@ -200,7 +200,8 @@ mod tests {
 
     #[test]
     fn nan_meets_no_expectation_and_infinity_is_at_least_anything() {
-        let bounds = [Bound::Near(1.0, 9.0), Bound::Between(0.0, 9.0), Bound::AtLeast(0.0), Bound::AtMost(9.0)];
+        let bounds =
+            [Bound::Near(1.0, 9.0), Bound::Between(0.0, 9.0), Bound::AtLeast(0.0), Bound::AtMost(9.0)];
         assert!(bounds.iter().all(|b| !b.holds(f64::NAN) && b.holds(1.0)));
         assert!(Bound::AtLeast(5.0).holds(f64::INFINITY) && !Bound::AtMost(5.0).holds(f64::INFINITY));
         assert!(Bound::Near(2.0, 0.05).holds(2.09) && !Bound::Near(2.0, 0.05).holds(2.11));

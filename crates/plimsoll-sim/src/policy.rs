@@ -103,7 +103,7 @@ mod tests {
     fn reads_what_a_configuration_would() {
         assert_eq!(balance("p2c"), model::Balance::P2c);
         assert_eq!(balance("least_conn"), model::Balance::LeastConn);
-        let path = model::Balance::Hash(model::HashKey::Path);
+        let path = model::Balance::Hash(model::Hash::new(model::HashKey::Path));
         assert_eq!(balance("{ policy = \"hash\", key = \"path\" }"), path);
     }
 

@@ -192,7 +192,8 @@ impl File {
     ) -> Result<Scenario, Problem> {
         let pending: Vec<(String, String)> = self.pending.into_iter().map(|p| (p.policy, p.why)).collect();
         let policies = |specs: &[Spanned<PolicySpec>]| {
-            let wanted = specs.iter().filter(|spec| !pending.iter().any(|(name, _)| name == spec.as_ref().name()));
+            let wanted =
+                specs.iter().filter(|spec| !pending.iter().any(|(name, _)| name == spec.as_ref().name()));
             wanted.map(|s| s.as_ref().policy().map_err(|e| (s.span(), e))).collect::<Result<Vec<_>, _>>()
         };
         let usual = policies(&self.policies)?;
@@ -222,7 +223,13 @@ impl File {
         if cases.is_empty() {
             return Err((0..0, "a scenario needs a [[case]]".to_owned()));
         }
-        Ok(Scenario { name: name.to_owned(), about: self.about, seed: self.seed.unwrap_or(1), cases, pending })
+        Ok(Scenario {
+            name: name.to_owned(),
+            about: self.about,
+            seed: self.seed.unwrap_or(1),
+            cases,
+            pending,
+        })
     }
 }
 
@@ -242,7 +249,8 @@ impl PolicySpec {
                     toml::Value::String(name) => name.clone(),
                     other => other.to_string(),
                 };
-                let keys: Vec<String> = named.keys.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+                let keys: Vec<String> =
+                    named.keys.iter().map(|(key, value)| format!("{key} = {value}")).collect();
                 Ok(Policy { name: named.name.clone(), ..Policy::with(&balance, &keys.join("\n"))? })
             }
         }
@@ -276,7 +284,8 @@ impl ExpectSpec {
         ];
         let mut bounds = bounds.into_iter().flatten();
         let (Some(bound), None) = (bounds.next(), bounds.next()) else {
-            let why = "an expectation has exactly one of `is` (with `within`), `between`, `at_least` and `at_most`";
+            let why =
+                "an expectation has exactly one of `is` (with `within`), `between`, `at_least` and `at_most`";
             return Err((at.clone(), why.to_owned()));
         };
         if self.within.is_some() != self.is.is_some() {
@@ -365,7 +374,9 @@ expect = [{ policy = "p2c", measure = "share", of = "slow", at_most = 0.5, why =
 
     #[test]
     fn a_pending_policy_is_left_out_and_known() {
-        let text = SMALL.replace("[\"p2c\"", "[\"not yet\", \"p2c\"").replace("[world]", "[[pending]]\npolicy = \"not yet\"\nwhy = \"z\"\n[world]");
+        let text = SMALL
+            .replace("[\"p2c\"", "[\"not yet\", \"p2c\"")
+            .replace("[world]", "[[pending]]\npolicy = \"not yet\"\nwhy = \"z\"\n[world]");
         let scenario = parse(&text.replace("policy = \"p2c\", m", "policy = \"not yet\", m")).unwrap();
         assert_eq!((scenario.cases[0].policies.len(), scenario.pending.len()), (2, 1));
     }

@@ -35,7 +35,8 @@ impl Scenario {
     /// Never: a test reads them all.
     pub fn shipped(name: &str) -> Option<Scenario> {
         let (name, text) = SHIPPED.iter().find(|(shipped, _)| *shipped == name)?;
-        let scenario = Scenario::parse(name, &format!("{name}.toml"), text, &|file| Err(format!("{file}: not there")));
+        let scenario =
+            Scenario::parse(name, &format!("{name}.toml"), text, &|file| Err(format!("{file}: not there")));
         Some(scenario.unwrap_or_else(|problem| panic!("a shipped scenario: {problem}")))
     }
 }

@@ -255,7 +255,10 @@ impl EventSpec {
             None => 0..world.servers.len(),
             Some(name) => world.group(name.as_ref()).ok_or_else(|| {
                 let names: Vec<&str> = world.groups.iter().map(|(name, _)| name.as_str()).collect();
-                (name.span(), format!("there is no group \"{}\"; there are {}", name.as_ref(), names.join(", ")))
+                (
+                    name.span(),
+                    format!("there is no group \"{}\"; there are {}", name.as_ref(), names.join(", ")),
+                )
             })?,
         };
         let whats = [

@@ -100,7 +100,11 @@ impl Study {
     /// Every expectation with its verdict, in the order of the file.
     pub fn judge(&self) -> Vec<Judged> {
         let cases = self.scenario.cases.iter().zip(&self.reports);
-        cases.flat_map(|(case, reports)| case.expectations.iter().flat_map(|e| self.judge_one(case, reports, e))).collect()
+        cases
+            .flat_map(|(case, reports)| {
+                case.expectations.iter().flat_map(|e| self.judge_one(case, reports, e))
+            })
+            .collect()
     }
 
     /// True if nothing that was judged is broken.

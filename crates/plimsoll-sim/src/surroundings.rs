@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use plimsoll_traffic::{Ask, Backend, Balancer, Dice, Millis};
+use plimsoll_traffic::{Ask, Backend, Balancer, Dice, Micros};
 
 use crate::engine::Run;
 use crate::events::{Ending, Event};
@@ -196,7 +196,7 @@ fn moved(world: &World, kind: &Kind, gone: &[bool]) -> Option<Moved> {
         let mut dice = Dice::new(1);
         let balancer = Balancer::new(backend, &mut dice);
         let mut of = |key| {
-            let ask = Ask { now: Millis(0), key, tried: &[] };
+            let ask = Ask { now: Micros(0), key, tried: &[] };
             balancer.pick(&ask, &mut dice).map_or(u32::MAX, |lease| left[lease.index() as usize])
         };
         (0..KEYS).map(|k| of(k * (u64::MAX / KEYS))).collect::<Vec<u32>>()

@@ -231,7 +231,11 @@ impl World {
             let end = if left == 0 { n } else { fair.max(start + 1).min(n.saturating_sub(left)).max(start) };
             for (server, weight) in configured[start..end].iter().zip(&weights[start..end]) {
                 let pattern = self.servers[range.start];
-                world.servers.push(Server { speed: pattern.speed * weight / mean, backup: server.backup, ..pattern });
+                world.servers.push(Server {
+                    speed: pattern.speed * weight / mean,
+                    backup: server.backup,
+                    ..pattern
+                });
             }
             world.groups.push((name.clone(), start..end));
             moved.push((range.clone(), start..end));
@@ -317,6 +321,10 @@ mod tests {
         assert_eq!(world.timeline[0].servers, 0..2);
         let few = gray().played_by(&configured(&[1, 3]));
         assert_eq!(few.groups, [("slow".to_owned(), 0..1), ("quick".to_owned(), 1..2)]);
-        assert_eq!((few.servers[0].speed, few.servers[1].speed), (0.05, 1.5), "weights are taken at their word");
+        assert_eq!(
+            (few.servers[0].speed, few.servers[1].speed),
+            (0.05, 1.5),
+            "weights are taken at their word"
+        );
     }
 }
