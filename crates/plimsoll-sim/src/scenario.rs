@@ -14,7 +14,7 @@ use crate::measure::{Bound, Measure, Scope};
 use crate::policy::Policy;
 use crate::quantity::Count;
 use crate::spec::{Problem, WorldSpec};
-use crate::world::World;
+use crate::world::{Proxy, World};
 
 /// Worlds, policies and expectations.
 #[derive(Debug, Clone, PartialEq)]
@@ -161,27 +161,45 @@ impl Scenario {
     }
 
     /// The same story told to a user's servers: every group is played by its part of them, in the order of the file. A server's
-    /// speed is taken to be as its weight says. What was expected of the scenario's own servers is not expected of these.
+    /// speed is taken to be as its weight says; `config` is where the backend stands, at `index`, and tells of retries and timeouts. What was expected of the scenario's own servers is not expected of these.
     ///
     /// # Errors
     /// When there are fewer servers than parts.
-    pub fn with_servers(mut self, backend: &model::Backend) -> Result<Scenario, String> {
+    pub fn with_servers(
+        mut self,
+        backend: &model::Backend,
+        config: &model::Config,
+        index: usize,
+    ) -> Result<Scenario, String> {
         for case in &mut self.cases {
             let (parts, servers) = (case.world.groups.len(), backend.servers.len());
             if servers < parts {
                 let names: Vec<&str> = case.world.groups.iter().map(|(name, _)| name.as_str()).collect();
                 return Err(format!(
-                    "{} has {parts} parts ({}), and {} has only {servers} servers to play them",
+                    "{} has {parts} parts ({}), and {} has only {servers} to play them",
                     self.name,
                     names.join(", "),
                     backend.name
                 ));
             }
             case.world = case.world.played_by(&backend.servers);
+            case.world.proxy = route_of(config, index, case.world.unit_ms).unwrap_or(case.world.proxy);
             case.expectations.clear();
         }
         Ok(self)
     }
+}
+
+/// What the first route to a backend says about retries and the first byte; `None` where no route leads there.
+fn route_of(config: &model::Config, backend: usize, unit_ms: f64) -> Option<Proxy> {
+    let leads = |route: &&model::Route| match &route.action {
+        model::Action::Proxy(backends) => backends.iter().any(|&(index, _)| index == backend),
+        _ => false,
+    };
+    let route = config.routes.iter().find(leads)?;
+    let first_byte = route.timeouts.first_byte.unwrap_or(config.timeouts.first_byte);
+    let first_byte = Some(first_byte.as_secs_f64() * 1e3 / unit_ms);
+    Some(Proxy { first_byte, retries: route.retries, idempotent: true })
 }
 
 impl File {
