@@ -270,11 +270,13 @@ impl<'a> Run<'a> {
     /// An attempt reaches its server.
     fn deliver(&mut self, token: Token) {
         let request = self.requests.at(token.request);
-        let server = request.held.as_ref().expect("a token in force holds a place").server;
+        let held = request.held.as_ref().expect("a token in force holds a place");
+        let server = held.server;
         let index = server as usize;
         if self.surroundings.down[index] {
             return self.send_back(token, Ending::Refused);
         }
+        Front::connected(held, self.now);
         request.sent_any = true;
         let fail = self.surroundings.fail[index];
         let fails = request.luck < fail.share;

@@ -124,17 +124,20 @@ impl Front {
         }
     }
 
+    /// The connection to the picked server stands.
+    pub(crate) fn connected(held: &Held, now: u64) {
+        if let Hold::Lease(lease) = &held.hold {
+            lease.connected(Micros(now / MICRO));
+        }
+    }
+
     /// An attempt has ended. `idle` says that nothing is left on its server.
     pub(crate) fn end(&mut self, worker: usize, held: Held, fate: Fate, now: u64, idle: bool) {
         match (self, held.hold) {
             (_, Hold::Lease(lease)) => {
                 let now = Micros(now / MICRO);
-                let live = &lease.server().live;
-                match fate {
-                    Fate::Refused => live.refused(now.millis()),
-                    // Whatever else became of it, it was connected; the condition is the proxy's own.
-                    _ if live.is_refused(now.millis()) => live.connected(),
-                    _ => {}
+                if fate == Fate::Refused {
+                    lease.server().live.refused(now.millis());
                 }
                 lease.finish(&Outcome::new(now, fate.verdict()));
             }

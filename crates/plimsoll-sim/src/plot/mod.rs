@@ -69,7 +69,8 @@ fn row(svg: &mut Svg, case: &Case, reports: &[Report], top: f64) {
             width: WIDTH - STRIPS_LEFT - 90.0,
             height: strip_height - 22.0,
         };
-        strip::draw(svg, frame, name, COLOURS[index % COLOURS.len()], report, worst);
+        let colour = COLOURS[index % COLOURS.len()];
+        strip::draw(svg, frame, (name, colour), report, &case.world.groups, worst);
     }
     let bottom = top + 8.0 + row_height(reports) - 22.0;
     strip::legend(svg, WIDTH - 66.0, top + 8.0, bottom - top - 30.0, worst);
@@ -97,8 +98,8 @@ mod tests {
         assert_eq!(picture, study("\"p2c\", \"random\"").plot());
         assert!(picture.starts_with("<svg") && picture.ends_with("</svg>\n"));
         assert!(picture.contains("x &lt; y &amp; z") && !picture.contains("NaN") && !picture.contains("inf"));
-        let open = picture.matches("<g").count();
-        assert_eq!(open, picture.matches("</g>").count());
+        let open = picture.matches("<text").count();
+        assert_eq!(open, picture.matches("</text>").count());
         assert!(picture.contains(">one<") && !picture.contains(">two<"), "what was skipped is not drawn");
         assert!(picture.contains(">p2c<") && picture.contains(">random<"));
     }

@@ -1,15 +1,20 @@
 //! How much was on each server over time: a strip a policy, a line of pixels a server (or as many servers as share one),
 //! dark where much is.
 
+use std::ops::Range;
+
 use super::axis::{Frame, label, round_steps};
 use super::svg::{Anchor, Svg};
 use crate::report::{Report, Series};
 use crate::scenario::Case;
 
-/// Lines of a strip at most; more servers share them, the fullest shows.
-const LINES: usize = 48;
+/// The height of a server's line at least; more servers share one, and the fullest shows.
+const THINNEST: f64 = 1.5;
+/// The height of a group at least, and between two.
+const SEEN: f64 = 5.0;
+const ROOM: f64 = 2.0;
 /// Columns at most.
-const COLUMNS: usize = 160;
+const COLUMNS: usize = 120;
 /// Grades of darkness.
 const GRADES: usize = 24;
 
@@ -18,42 +23,76 @@ pub(crate) fn worst(reports: &[Report]) -> u32 {
     reports.iter().flat_map(|r| &r.series.bins).flat_map(|bin| &bin.load).copied().max().unwrap_or(1).max(1)
 }
 
-pub(crate) fn draw(svg: &mut Svg, frame: Frame, name: &str, colour: &str, report: &Report, worst: u32) {
+pub(crate) fn draw(
+    svg: &mut Svg,
+    frame: Frame,
+    (name, colour): (&str, &str),
+    report: &Report,
+    groups: &[(String, Range<usize>)],
+    worst: u32,
+) {
     svg.coloured(frame.x, frame.y - 3.0, Anchor::Start, colour, name);
     let most = report.series.bins.iter().flat_map(|bin| &bin.load).max().copied().unwrap_or(0);
     let text = format!("at most {most} on a server");
     svg.note(frame.x + frame.width, frame.y - 3.0, Anchor::End, &text);
     svg.rect(frame.x, frame.y, frame.width, frame.height, "#fbfbf4");
-    let cells = cells(&report.series, worst);
-    let (lines, columns) = (cells.len().max(1) as f64, cells.first().map_or(1, Vec::len).max(1) as f64);
-    let (width, height) = (frame.width / columns, frame.height / lines);
-    svg.begin_pixels();
-    for (line, grades) in cells.iter().enumerate() {
-        let y = frame.y + line as f64 * height;
+    let lines = lines(groups, frame.height);
+    let cells = cells(&report.series, &lines, worst);
+    let width = frame.width / cells.first().map_or(1, Vec::len).max(1) as f64;
+    let mut shades: Vec<Vec<[f64; 4]>> = vec![Vec::new(); GRADES + 1];
+    for (line, grades) in lines.iter().zip(&cells) {
         let mut column = 0;
         while column < grades.len() {
             // Neighbours of one grade are one rectangle.
             let run = grades[column..].iter().take_while(|&&grade| grade == grades[column]).count();
-            if grades[column] > 0 {
-                let x = frame.x + column as f64 * width;
-                svg.rect(x, y, run as f64 * width, height, &shade(grades[column]));
-            }
+            let x = frame.x + column as f64 * width;
+            shades[grades[column]].push([x, frame.y + line.y, run as f64 * width, line.height]);
             column += run;
         }
     }
-    svg.end_pixels();
+    for (grade, rects) in shades.iter().enumerate().skip(1).filter(|(_, rects)| !rects.is_empty()) {
+        svg.pixels(rects, &shade(grade));
+    }
+}
+
+/// A line of pixels: which servers it shows, and where.
+#[derive(Debug, Clone, PartialEq)]
+struct Line {
+    servers: Range<usize>,
+    y: f64,
+    height: f64,
+}
+
+/// Each group has height by its number of servers, but enough to be seen, and a little room to the next.
+fn lines(groups: &[(String, Range<usize>)], height: f64) -> Vec<Line> {
+    let servers: usize = groups.iter().map(|(_, range)| range.len()).sum();
+    let room = height - ROOM * groups.len().saturating_sub(1) as f64;
+    let share = |range: &Range<usize>| (range.len() as f64 / servers.max(1) as f64 * room).max(SEEN);
+    let all: f64 = groups.iter().map(|(_, range)| share(range)).sum();
+    let (mut lines, mut y) = (Vec::new(), 0.0);
+    for (_, range) in groups {
+        let height = share(range) * room / all;
+        let count = range.len().min(((height / THINNEST) as usize).max(1));
+        for line in 0..count {
+            let at = |line: usize| range.start + range.len() * line / count;
+            let thick = height / count as f64;
+            lines.push(Line { servers: at(line)..at(line + 1), y: y + line as f64 * thick, height: thick });
+        }
+        y += height + ROOM;
+    }
+    lines
 }
 
 /// Grades by line and column; each cell shows the greatest load in it.
-fn cells(series: &Series, worst: u32) -> Vec<Vec<usize>> {
-    let (bins, servers) = (series.bins.len(), series.bins.first().map_or(0, |bin| bin.load.len()));
-    let (lines, columns) = (servers.min(LINES), bins.min(COLUMNS));
-    let mut cells = vec![vec![0; columns]; lines];
+fn cells(series: &Series, lines: &[Line], worst: u32) -> Vec<Vec<usize>> {
+    let bins = series.bins.len();
+    let columns = bins.min(COLUMNS);
+    let mut cells = vec![vec![0; columns]; lines.len()];
     for (at, bin) in series.bins.iter().enumerate() {
-        let column = at * columns / bins;
-        for (server, &load) in bin.load.iter().enumerate() {
-            let cell = &mut cells[server * lines / servers][column];
-            *cell = (*cell).max(grade(load, worst));
+        for (line, grades) in lines.iter().zip(&mut cells) {
+            let most = bin.load[line.servers.clone()].iter().max().copied().unwrap_or(0);
+            let cell = &mut grades[at * columns / bins];
+            *cell = (*cell).max(grade(most, worst));
         }
     }
     cells
@@ -89,11 +128,9 @@ fn shade(grade: usize) -> String {
 /// What the shades mean.
 pub(crate) fn legend(svg: &mut Svg, x: f64, y: f64, height: f64, worst: u32) {
     let step = height / GRADES as f64;
-    svg.begin_pixels();
     for grade in 1..=GRADES {
-        svg.rect(x, y + height - grade as f64 * step, 12.0, step + 0.5, &shade(grade));
+        svg.pixels(&[[x, y + height - grade as f64 * step, 12.0, step + 0.5]], &shade(grade));
     }
-    svg.end_pixels();
     let mut marks: Vec<u32> = (0..9).map(|k| 10u32.pow(k)).take_while(|&mark| mark * 2 < worst).collect();
     marks.push(worst);
     for mark in marks {
@@ -129,14 +166,15 @@ mod tests {
 
     #[test]
     fn many_servers_and_bins_share_cells_and_the_fullest_shows() {
-        let bin = |at: usize| Bin {
-            load: (0..96).map(|s| u32::from(s == 95 && at == 319) * 7).collect(),
-            ..Bin::default()
-        };
-        let series = Series { width: 1.0, bins: (0..320).map(bin).collect() };
-        let cells = cells(&series, 7);
-        assert_eq!((cells.len(), cells[0].len()), (48, 160));
-        assert_eq!((cells[47][159], cells[0][0]), (GRADES, 0));
+        let load = |at: usize| (0..96).map(|s| u32::from(s == 95 && at == 239) * 7).collect();
+        let bins = (0..240).map(|at| Bin { load: load(at), ..Bin::default() }).collect();
+        let lines = lines(&[("one".to_owned(), 0..1), ("others".to_owned(), 1..96)], 52.0);
+        assert!(lines[0].servers == (0..1) && lines[0].height > 4.0, "a group of one is seen");
+        let cells = cells(&Series { width: 1.0, bins }, &lines, 7);
+        assert!(cells.len() < 50 && cells[0].len() == 120);
+        assert_eq!((cells[cells.len() - 1][119], cells[0][0]), (GRADES, 0));
+        let end = lines.last().unwrap();
+        assert!((end.y + end.height - 52.0).abs() < 1e-9 && end.servers.end == 96);
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl Svg {
             Anchor::End => "end",
         };
         self.add(format_args!(
-            "<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"{size:.0}\" text-anchor=\"{anchor}\" fill=\"{colour}\">{}</text>",
+            "<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"{size:.0}\" text-anchor=\"{anchor}\" fill=\"{colour}\" stroke=\"#ffffff\" stroke-width=\"3\" stroke-linejoin=\"round\" paint-order=\"stroke\">{}</text>",
             escaped(text)
         ));
     }
@@ -77,13 +77,13 @@ impl Svg {
         ));
     }
 
-    /// Pixels without blurred seams between them.
-    pub(crate) fn begin_pixels(&mut self) {
-        self.add(format_args!("<g shape-rendering=\"crispEdges\">"));
-    }
-
-    pub(crate) fn end_pixels(&mut self) {
-        self.add(format_args!("</g>"));
+    /// Rectangles of one colour as one shape, without blurred seams between them: x, y, width, height.
+    pub(crate) fn pixels(&mut self, rects: &[[f64; 4]], colour: &str) {
+        let mut path = String::new();
+        for [x, y, width, height] in rects {
+            let _ = write!(path, "M{x:.1} {y:.1}h{width:.1}v{height:.1}h-{width:.1}z");
+        }
+        self.add(format_args!("<path d=\"{path}\" fill=\"{colour}\" shape-rendering=\"crispEdges\"/>"));
     }
 
     pub(crate) fn finish(mut self) -> String {
