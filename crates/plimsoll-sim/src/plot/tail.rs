@@ -47,9 +47,18 @@ pub(crate) fn draw(svg: &mut Svg, frame: Frame, names: &[&str], reports: &[Repor
     }
 }
 
+/// Ends where the tail falls below what is drawn: with an edge there, so that a plateau is seen to its end.
 fn curve(report: &Report) -> Vec<(f64, f64)> {
     let least = FEWEST / report.latency.count().max(1) as f64;
-    report.latency.tail().into_iter().filter(|&(_, part)| part >= least).collect()
+    let mut points = Vec::new();
+    for (value, part) in report.latency.tail() {
+        if part < least {
+            points.extend(points.last().map(|&(_, last)| (value, last)));
+            break;
+        }
+        points.push((value, part));
+    }
+    points
 }
 
 fn percent(part: f64) -> String {
