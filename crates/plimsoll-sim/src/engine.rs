@@ -63,7 +63,7 @@ impl World {
             run.pass(at);
             run.act(event);
             count += 1;
-            if count % STRIDE == 0 {
+            if count.is_multiple_of(STRIDE) {
                 progress(run.arrived as f64 / run.total as f64);
             }
             if run.arrived == run.total && run.requests.live() == 0 {
@@ -224,7 +224,7 @@ impl<'a> Run<'a> {
 
     /// Counts the loads of all servers, from time to time; what arrivals see is what time sees (PASTA).
     fn look(&mut self, index: u64) {
-        if index >= self.warm && index % (self.total / LOOKS).max(1) == 0 {
+        if index >= self.warm && index.is_multiple_of((self.total / LOOKS).max(1)) {
             for machine in &self.machines {
                 self.report.count_load(machine.jobs());
             }

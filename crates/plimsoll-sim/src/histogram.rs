@@ -97,9 +97,9 @@ mod tests {
         let (mut a, mut b, mut both) = (Histogram::default(), Histogram::default(), Histogram::default());
         for i in 1..100 {
             if i % 3 == 0 {
-                a.add(f64::from(i))
+                a.add(f64::from(i));
             } else {
-                b.add(f64::from(i))
+                b.add(f64::from(i));
             }
             both.add(f64::from(i));
         }

@@ -98,10 +98,10 @@ impl Referee {
         let mut instances = vec![memory; instances];
         let mut queued = vec![None; servers];
         // All are idle at the start.
-        for server in 0..servers {
+        for (server, queued) in (0u32..).zip(&mut queued) {
             let at = dice.below(instances.len() as u32) as usize;
-            instances[at].idle.push(server as u32);
-            queued[server] = Some(at);
+            instances[at].idle.push(server);
+            *queued = Some(at);
         }
         let least = (0..servers as u32).collect();
         Referee { policy, instances, board: vec![0; servers], least, queued, dice }
@@ -155,7 +155,7 @@ impl Referee {
             let took = now - since;
             match self.policy {
                 Reference::PeakEwma { .. } if took > memory.estimate[index] => {
-                    memory.observe(index, took, now)
+                    memory.observe(index, took, now);
                 }
                 Reference::PeakEwma { tau } => {
                     let keep = (-(now - memory.stamp[index]) / tau).exp();

@@ -2,6 +2,9 @@
 //!
 //! Seeds are fixed. Where a number is not theory's it is of the measurements that the scenarios repeat at length.
 
+// A test fails by panicking, its helpers as well.
+#![allow(clippy::unwrap_used)]
+
 use plimsoll_sim::{Change, Policy, Report, Server, What, World};
 
 fn policy(name: &str) -> Policy {

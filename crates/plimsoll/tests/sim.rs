@@ -43,7 +43,11 @@ fn what_ships_is_listed_and_runs_by_name() {
     assert!(list.contains("gray-failure") && list.lines().count() >= 12, "{list}");
     let output = sim(&["hang", "--compare", "p2c", "--seed", "7"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert!(stdout(&output).contains("(seed 7)") && stdout(&output).contains("SKIPPED"), "{}", stdout(&output));
+    assert!(
+        stdout(&output).contains("(seed 7)") && stdout(&output).contains("SKIPPED"),
+        "{}",
+        stdout(&output)
+    );
     assert!(output.stderr.is_empty(), "no bar where there is no terminal");
 }
 
@@ -56,7 +60,10 @@ fn a_broken_expectation_ends_with_one_and_a_skipped_one_is_said() {
     let output = sim(&[broken.to_str().expect("ASCII"), "--json"]);
     assert_eq!(output.status.code(), Some(1));
     let json: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
-    assert_eq!((&json[0]["holds"], &json[0]["expectations"][0]["verdict"]), (&Value::Bool(false), &"broken".into()));
+    assert_eq!(
+        (&json[0]["holds"], &json[0]["expectations"][0]["verdict"]),
+        (&Value::Bool(false), &"broken".into())
+    );
     assert_eq!(json[0]["expectations"][1]["reason"], "not built");
 }
 

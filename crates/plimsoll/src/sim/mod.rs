@@ -128,11 +128,10 @@ fn study(args: &cli::Sim, scenarios: Vec<Scenario>) -> Exit {
     for scenario in scenarios {
         let study = work::run(scenario);
         holds &= study.holds();
-        if let Some(path) = &args.plot {
-            if let Err(problem) = plot(path, several, &study) {
-                err(&format!("plimsoll sim: {problem}\n"));
-                return Exit::Start;
-            }
+        let drawn = args.plot.as_ref().map_or(Ok(()), |path| plot(path, several, &study));
+        if let Err(problem) = drawn {
+            err(&format!("plimsoll sim: {problem}\n"));
+            return Exit::Start;
         }
         if args.json {
             values.push(study.to_json());
