@@ -49,6 +49,9 @@ pub(crate) enum Verb {
     /// Print the effective configuration, with where each value comes from
     #[command(after_help = CONFIG_EXAMPLES)]
     Config(Config),
+    /// Run balancing policies in simulated worlds, compare them, and judge what comes out
+    #[command(after_help = SIM_EXAMPLES)]
+    Sim(Sim),
     /// Print the completion script for a shell
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {
@@ -183,6 +186,41 @@ pub(crate) struct Config {
     pub(crate) schema: bool,
 }
 
+/// `plimsoll sim`.
+#[derive(Debug, Args)]
+pub(crate) struct Sim {
+    /// What to run: names of scenarios that ship, files that end with .toml, or "all"
+    #[arg(value_name = "SCENARIO")]
+    pub(crate) names: Vec<String>,
+    /// The same as an option
+    #[arg(long = "scenario", value_name = "SCENARIO", value_delimiter = ',')]
+    pub(crate) scenarios: Vec<String>,
+    /// List the scenarios that ship
+    #[arg(long, conflicts_with_all = ["names", "scenarios", "config", "compare", "plot", "speed"])]
+    pub(crate) list: bool,
+    /// Let the servers of this configuration's backends play the scenario, balanced as it says
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Only this backend of the configuration
+    #[arg(long, value_name = "NAME", requires = "config")]
+    pub(crate) backend: Option<String>,
+    /// Policies to run in place of the scenario's, or beside the configuration's
+    #[arg(long, value_name = "POLICY", value_delimiter = ',')]
+    pub(crate) compare: Vec<String>,
+    /// What chance begins with, in place of the scenario's
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) seed: Option<u64>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Draw latencies and loads: to a FILE.svg, or to a folder with a file a scenario
+    #[arg(long, value_name = "PATH")]
+    pub(crate) plot: Option<PathBuf>,
+    /// Measure how many events a second one core simulates
+    #[arg(long, conflicts_with_all = ["names", "scenarios", "config", "compare", "plot", "seed"])]
+    pub(crate) speed: bool,
+}
+
 /// The name goes into a header field, so it has to be one that fits there.
 fn origin_name(text: &str) -> Result<String, String> {
     if text.is_empty() || text.len() > 64 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -287,6 +325,21 @@ const CONFIG_EXAMPLES: &str = "\
 Examples:
   plimsoll config
   plimsoll config --schema > plimsoll.schema.json";
+
+const SIM_EXAMPLES: &str = "\
+Examples:
+  plimsoll sim --list
+  plimsoll sim gray-failure --plot gray-failure.svg
+  plimsoll sim hang black-hole --compare p2c,round_robin
+  plimsoll sim --config plimsoll.toml --scenario gray-failure
+  plimsoll sim my-scenario.toml --json | jq '.[].expectations[]'
+  plimsoll sim all --plot plots/
+
+Time is counted in mean service times. The same seed gives the same output.
+
+Exit status:
+  0  everything that was judged is as expected
+  1  an expectation is broken, or the scenario or the configuration has problems";
 
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:

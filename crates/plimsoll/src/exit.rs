@@ -10,7 +10,7 @@ use std::process::ExitCode;
 pub(crate) enum Exit {
     /// Did what was asked.
     Fine,
-    /// The configuration has problems, or cannot be read.
+    /// The configuration has problems, or cannot be read; or something that was expected is not so.
     Configuration,
     /// The command line makes no sense; clap's own code for it.
     Usage,
@@ -44,7 +44,7 @@ impl Exit {
     pub(crate) fn meaning(self) -> &'static str {
         match self {
             Exit::Fine => "did what was asked",
-            Exit::Configuration => "problems in the configuration",
+            Exit::Configuration => "problems in the configuration, or an expectation that is broken",
             Exit::Usage => "wrong use of the command line",
             Exit::Start => "could not start, for example because an address is taken",
             Exit::Cut => "stopped with requests cut: by a second signal or the drain deadline",

@@ -13,6 +13,7 @@ mod pages;
 mod reload;
 mod run;
 mod serve;
+mod sim;
 mod status;
 mod table;
 mod terminal;
@@ -54,6 +55,7 @@ fn act(verb: Verb) -> Exit {
         Verb::Check(args) => configuration::check(&args),
         Verb::Config(args) => configuration::config(&args),
         Verb::Origin(args) => origin::command::run(args),
+        Verb::Sim(args) => sim::run(&args),
         Verb::Completions { shell } => terminal::print(&pages::completions(shell)),
         Verb::Man { verb } => match pages::man(verb.as_deref()) {
             Some(page) => terminal::print(&page),

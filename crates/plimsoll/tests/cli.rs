@@ -17,7 +17,7 @@ fn stderr(output: &Output) -> &str {
     std::str::from_utf8(&output.stderr).unwrap()
 }
 
-const VERBS: [&str; 7] = ["run", "demo", "origin", "check", "config", "completions", "man"];
+const VERBS: [&str; 8] = ["run", "demo", "origin", "check", "config", "sim", "completions", "man"];
 
 #[test]
 fn help_names_every_verb_and_each_verb_has_examples() {

@@ -87,7 +87,7 @@ pub(crate) const CRATES: &[Crate] = &[
     Crate {
         name: "plimsoll-sim",
         below: &["plimsoll-config", "plimsoll-traffic"],
-        others: &[],
+        others: &["serde", "serde_json", "toml"],
         never: &[CLOCKS, CHANCE, TASKS, SOCKETS, SURROUNDINGS],
     },
     Crate {

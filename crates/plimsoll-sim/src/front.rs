@@ -1,0 +1,204 @@
+//! The balancers: every instance and worker with the objects that production's have.
+//!
+//! A pick and the end of an attempt each pass through one function here, so that what production is told about a request the
+//! simulated one is told too. In come virtual time and who asks, out comes a server. It decides nothing itself.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use plimsoll_config::model;
+use plimsoll_traffic::{Ask, Backend, Balancer, Dice, Lease, Micros, NoServer, Outcome, Verdict};
+
+use crate::policy::Kind;
+use crate::reference::Referee;
+use crate::world::World;
+
+/// Nanoseconds in a microsecond.
+const MICRO: u64 = 1_000;
+
+/// What holds a place on a server until it is given back to `Front::end`.
+#[derive(Debug)]
+pub(crate) struct Held {
+    /// In the world's order.
+    pub(crate) server: u32,
+    /// When it was picked, in nanoseconds.
+    since: u64,
+    hold: Hold,
+}
+
+#[derive(Debug)]
+enum Hold {
+    Lease(Lease),
+    Reference,
+}
+
+/// What became of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// A good answer.
+    Answered,
+    /// An answer that says the server failed.
+    Error,
+    /// The connection was refused.
+    Refused,
+    /// The connection broke.
+    Reset,
+    /// Nothing came in time.
+    TimedOut,
+    /// The client went away.
+    Abandoned,
+}
+
+/// All balancers of a run.
+#[derive(Debug)]
+pub(crate) enum Front {
+    Production(Production),
+    Reference { referee: Referee, workers: usize, unit: f64 },
+}
+
+#[derive(Debug)]
+pub(crate) struct Production {
+    pattern: model::Backend,
+    instances: Vec<Arc<Backend>>,
+    /// By instance and then by worker.
+    workers: Vec<(Rc<Balancer>, Dice)>,
+    /// Production's indices to the world's, for the configuration in force.
+    servers: Vec<u32>,
+    tried: Vec<u32>,
+}
+
+impl Fate {
+    /// As the proxy tells it.
+    fn verdict(self) -> Verdict {
+        match self {
+            Fate::Answered => Verdict::Answered,
+            Fate::Error | Fate::Refused | Fate::Reset | Fate::TimedOut => Verdict::Failed,
+            Fate::Abandoned => Verdict::Cancelled,
+        }
+    }
+}
+
+impl Front {
+    /// `dice` seeds the dice of every worker.
+    pub(crate) fn new(world: &World, kind: &Kind, unit: f64, dice: &mut Dice) -> Front {
+        match kind {
+            Kind::Production(pattern) => {
+                let backend = |_| Arc::new(Backend::new(&world.backend(pattern, &[]), None));
+                let mut production = Production {
+                    pattern: (**pattern).clone(),
+                    instances: (0..world.instances).map(backend).collect(),
+                    workers: Vec::new(),
+                    servers: (0..world.servers.len() as u32).collect(),
+                    tried: Vec::new(),
+                };
+                let seeds = (0..world.instances * world.workers).map(|_| Dice::new(dice.next())).collect();
+                production.staff(seeds);
+                Front::Production(production)
+            }
+            Kind::Reference(policy) => {
+                let own = Dice::new(dice.next());
+                let (servers, instances) = (world.servers.len(), world.instances as usize);
+                let referee = Referee::new(*policy, servers, instances, own);
+                Front::Reference { referee, workers: world.workers as usize, unit }
+            }
+        }
+    }
+
+    /// Chooses a server for an attempt. `tried` are the world's indices.
+    pub(crate) fn pick(
+        &mut self,
+        worker: usize,
+        now: u64,
+        key: u64,
+        tried: &[u32],
+    ) -> Result<Held, NoServer> {
+        match self {
+            Front::Production(production) => {
+                let (server, lease) = production.pick(worker, now, key, tried)?;
+                Ok(Held { server, since: now, hold: Hold::Lease(lease) })
+            }
+            Front::Reference { referee, workers, unit } => {
+                let server = referee.pick(worker / *workers, now as f64 / *unit, tried);
+                Ok(Held { server, since: now, hold: Hold::Reference })
+            }
+        }
+    }
+
+    /// The connection to the picked server stands.
+    pub(crate) fn connected(held: &Held, now: u64) {
+        if let Hold::Lease(lease) = &held.hold {
+            lease.connected(Micros(now / MICRO));
+        }
+    }
+
+    /// An attempt has ended. `idle` says that nothing is left on its server.
+    pub(crate) fn end(&mut self, worker: usize, held: Held, fate: Fate, now: u64, idle: bool) {
+        match (self, held.hold) {
+            (_, Hold::Lease(lease)) => {
+                let now = Micros(now / MICRO);
+                if fate == Fate::Refused {
+                    lease.server().live.refused(now.millis());
+                }
+                lease.finish(&Outcome::new(now, fate.verdict()));
+            }
+            (Front::Reference { referee, workers, unit }, Hold::Reference) => {
+                let (since, now) = (held.since as f64 / *unit, now as f64 / *unit);
+                referee.end(worker / *workers, held.server, since, now, fate == Fate::Answered, idle);
+            }
+            (Front::Production(_), Hold::Reference) => unreachable!("only a referee gives such a hold"),
+        }
+    }
+
+    /// A reload without the servers that are `gone`. A reference knows no reload.
+    pub(crate) fn reload(&mut self, world: &World, gone: &[bool]) {
+        if let Front::Production(production) = self {
+            production.reload(world, gone);
+        }
+    }
+
+    /// The reference that needs a board of loads.
+    pub(crate) fn board(&mut self) -> Option<&mut Referee> {
+        match self {
+            Front::Reference { referee, .. } if referee.policy().period().is_some() => Some(referee),
+            _ => None,
+        }
+    }
+}
+
+impl Production {
+    pub(crate) fn pattern(&self) -> &model::Backend {
+        &self.pattern
+    }
+
+    fn staff(&mut self, dice: Vec<Dice>) {
+        let per_instance = dice.len() / self.instances.len();
+        let worker = |(index, mut dice): (usize, Dice)| {
+            let backend = Arc::clone(&self.instances[index / per_instance]);
+            (Balancer::new(backend, &mut dice), dice)
+        };
+        self.workers = dice.into_iter().enumerate().map(worker).collect();
+    }
+
+    fn pick(&mut self, worker: usize, now: u64, key: u64, tried: &[u32]) -> Result<(u32, Lease), NoServer> {
+        self.tried.clear();
+        if !tried.is_empty() {
+            let own =
+                (0u32..).zip(&self.servers).filter(|(_, world)| tried.contains(world)).map(|(own, _)| own);
+            self.tried.extend(own);
+        }
+        let (balancer, dice) = &mut self.workers[worker];
+        let ask = Ask { now: Micros(now / MICRO), key, tried: &self.tried };
+        let lease = balancer.pick(&ask, dice)?;
+        Ok((self.servers[lease.index() as usize], lease))
+    }
+
+    fn reload(&mut self, world: &World, gone: &[bool]) {
+        let spec = world.backend(&self.pattern, gone);
+        for instance in &mut self.instances {
+            *instance = Arc::new(Backend::new(&spec, Some(instance)));
+        }
+        self.servers = (0..world.servers.len() as u32).filter(|&s| !gone[s as usize]).collect();
+        let dice = std::mem::take(&mut self.workers).into_iter().map(|(_, dice)| dice).collect();
+        self.staff(dice);
+    }
+}

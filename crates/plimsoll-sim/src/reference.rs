@@ -1,0 +1,235 @@
+//! Policies that production does not have, to compare with: theirs are the numbers of papers and the mistakes of peers.
+//!
+//! They validate the simulator (join-idle-queue), set a measure (a shared board of loads, as old as its period), and show that
+//! a scenario notices what it is there to notice (peak EWMA that forgets hung servers, a full scan by response time). Never a
+//! second copy of a policy that production has.
+
+use plimsoll_traffic::Dice;
+
+/// A policy to compare with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Reference {
+    /// Join-idle-queue (Lu et al., 2011): each instance has a queue of idle servers; a server that becomes idle joins the queue
+    /// of one instance at random. With none idle the choice is random.
+    JoinIdle,
+    /// Finagle's, tower's and linkerd's peak EWMA: the estimate falls towards 0 while nothing ends. Two choices on estimate times
+    /// (in flight + 1).
+    PeakEwma {
+        /// The time constant, in units.
+        tau: f64,
+    },
+    /// The least average response time times (in flight + 1) of all servers (the shape of nginx's and Traefik's).
+    LeastTime,
+    /// Two choices on a board of all true loads, written anew once in `period` units.
+    BoardTwo {
+        /// In units.
+        period: f64,
+    },
+    /// The least loaded on such a board, ties at random.
+    BoardLeast {
+        /// In units.
+        period: f64,
+    },
+}
+
+impl Reference {
+    /// Reads `join_idle`, `peak_ewma(TAU)`, `least_time`, `board_two(PERIOD)` or `board_least(PERIOD)`.
+    ///
+    /// # Errors
+    /// What is not understood.
+    pub fn parse(text: &str) -> Result<Reference, String> {
+        let (name, number) = match text.strip_suffix(')').and_then(|t| t.split_once('(')) {
+            Some((name, number)) => {
+                let number = number.parse::<f64>().ok().filter(|n| n.is_finite() && *n > 0.0);
+                (name, Some(number.ok_or_else(|| format!("\"{text}\" needs a number above 0"))?))
+            }
+            None => (text, None),
+        };
+        match (name, number) {
+            ("join_idle", None) => Ok(Reference::JoinIdle),
+            ("least_time", None) => Ok(Reference::LeastTime),
+            ("peak_ewma", Some(tau)) => Ok(Reference::PeakEwma { tau }),
+            ("board_two", Some(period)) => Ok(Reference::BoardTwo { period }),
+            ("board_least", Some(period)) => Ok(Reference::BoardLeast { period }),
+            _ => Err(format!(
+                "there is no reference policy \"{text}\"; there are join_idle, least_time, peak_ewma(TAU), board_two(PERIOD) and board_least(PERIOD)"
+            )),
+        }
+    }
+
+    /// How often its board is written, in units.
+    pub(crate) fn period(&self) -> Option<f64> {
+        match *self {
+            Reference::BoardTwo { period } | Reference::BoardLeast { period } => Some(period),
+            _ => None,
+        }
+    }
+}
+
+/// One instance's memory.
+#[derive(Debug, Clone)]
+struct Memory {
+    in_flight: Vec<u32>,
+    estimate: Vec<f64>,
+    stamp: Vec<f64>,
+    idle: Vec<u32>,
+}
+
+/// A reference policy under way, on all instances. Times are in units.
+#[derive(Debug)]
+pub(crate) struct Referee {
+    policy: Reference,
+    instances: Vec<Memory>,
+    board: Vec<u32>,
+    least: Vec<u32>,
+    /// The instance in whose queue of idle servers each server is.
+    queued: Vec<Option<usize>>,
+    dice: Dice,
+}
+
+impl Referee {
+    pub(crate) fn new(policy: Reference, servers: usize, instances: usize, mut dice: Dice) -> Referee {
+        let memory = Memory {
+            in_flight: vec![0; servers],
+            estimate: vec![0.0; servers],
+            stamp: vec![0.0; servers],
+            idle: Vec::new(),
+        };
+        let mut instances = vec![memory; instances];
+        let mut queued = vec![None; servers];
+        // All are idle at the start.
+        for (server, queued) in (0u32..).zip(&mut queued) {
+            let at = dice.below(instances.len() as u32) as usize;
+            instances[at].idle.push(server);
+            *queued = Some(at);
+        }
+        let least = (0..servers as u32).collect();
+        Referee { policy, instances, board: vec![0; servers], least, queued, dice }
+    }
+
+    pub(crate) fn policy(&self) -> Reference {
+        self.policy
+    }
+
+    pub(crate) fn pick(&mut self, instance: usize, now: f64, tried: &[u32]) -> u32 {
+        let n = self.board.len() as u32;
+        let a = self.dice.below(n);
+        let b = (a + 1 + self.dice.below(n.max(2) - 1)) % n;
+        let memory = &self.instances[instance];
+        let cheaper = |cost: &dyn Fn(u32) -> f64| if cost(b) < cost(a) { b } else { a };
+        let mut chosen = match self.policy {
+            Reference::JoinIdle => self.instances[instance].idle.first().copied().unwrap_or(a),
+            Reference::PeakEwma { tau } => cheaper(&|i| memory.peak(i, now, tau)),
+            Reference::LeastTime => {
+                (0..n).min_by(|&x, &y| memory.average(x).total_cmp(&memory.average(y))).unwrap_or(a)
+            }
+            Reference::BoardTwo { .. } => cheaper(&|i| f64::from(self.board[i as usize])),
+            Reference::BoardLeast { .. } => self.least[self.dice.below(self.least.len() as u32) as usize],
+        };
+        if tried.contains(&chosen) && (tried.len() as u32) < n {
+            while tried.contains(&chosen) {
+                chosen = self.dice.below(n);
+            }
+        }
+        self.instances[instance].in_flight[chosen as usize] += 1;
+        if let Some(at) = self.queued[chosen as usize].take() {
+            self.instances[at].idle.retain(|&server| server != chosen);
+        }
+        chosen
+    }
+
+    /// A request that `instance` gave to `server` at `since` has ended. `idle` says that nothing is left on the server.
+    pub(crate) fn end(
+        &mut self,
+        instance: usize,
+        server: u32,
+        since: f64,
+        now: f64,
+        answered: bool,
+        idle: bool,
+    ) {
+        let index = server as usize;
+        let memory = &mut self.instances[instance];
+        memory.in_flight[index] -= 1;
+        if answered {
+            let took = now - since;
+            match self.policy {
+                Reference::PeakEwma { .. } if took > memory.estimate[index] => {
+                    memory.observe(index, took, now);
+                }
+                Reference::PeakEwma { tau } => {
+                    let keep = (-(now - memory.stamp[index]) / tau).exp();
+                    let mixed = memory.estimate[index] * keep + took * (1.0 - keep);
+                    memory.observe(index, mixed, now);
+                }
+                Reference::LeastTime if memory.estimate[index] == 0.0 => memory.observe(index, took, now),
+                Reference::LeastTime => {
+                    let mixed = memory.estimate[index] * 0.95 + 0.05 * took;
+                    memory.observe(index, mixed, now);
+                }
+                _ => {}
+            }
+        }
+        if self.policy == Reference::JoinIdle && idle {
+            let at = self.dice.below(self.instances.len() as u32) as usize;
+            self.instances[at].idle.push(server);
+            self.queued[index] = Some(at);
+        }
+    }
+
+    pub(crate) fn write_board(&mut self, loads: impl Iterator<Item = u32>) {
+        self.board.clear();
+        self.board.extend(loads);
+        let least = self.board.iter().min().copied().unwrap_or(0);
+        self.least.clear();
+        self.least.extend((0u32..).zip(&self.board).filter(|&(_, &load)| load == least).map(|(i, _)| i));
+    }
+}
+
+impl Memory {
+    fn observe(&mut self, server: usize, estimate: f64, now: f64) {
+        (self.estimate[server], self.stamp[server]) = (estimate, now);
+    }
+
+    fn peak(&self, server: u32, now: f64, tau: f64) -> f64 {
+        let i = server as usize;
+        self.estimate[i] * (-(now - self.stamp[i]) / tau).exp() * f64::from(self.in_flight[i] + 1)
+    }
+
+    fn average(&self, server: u32) -> f64 {
+        let i = server as usize;
+        self.estimate[i] * f64::from(self.in_flight[i] + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_it_names_and_nothing_else() {
+        assert_eq!(Reference::parse("join_idle"), Ok(Reference::JoinIdle));
+        assert_eq!(Reference::parse("peak_ewma(10)"), Ok(Reference::PeakEwma { tau: 10.0 }));
+        for wrong in ["p2c", "peak_ewma", "join_idle(1)", "board_two(0)", "board_least(x)"] {
+            assert!(Reference::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_pick_is_a_server_not_tried_while_there_is_one() {
+        let mut referee = Referee::new(Reference::LeastTime, 3, 1, Dice::new(1));
+        for _ in 0..50 {
+            assert_eq!(referee.pick(0, 0.0, &[0, 2]), 1);
+        }
+    }
+
+    #[test]
+    fn an_idle_server_is_taken_before_any_other() {
+        let mut referee = Referee::new(Reference::JoinIdle, 4, 1, Dice::new(1));
+        let mut first: Vec<u32> = (0..4).map(|_| referee.pick(0, 0.0, &[])).collect();
+        first.sort_unstable();
+        assert_eq!(first, [0, 1, 2, 3]);
+        referee.end(0, 2, 0.0, 1.0, true, true);
+        assert_eq!(referee.pick(0, 1.0, &[]), 2);
+    }
+}
