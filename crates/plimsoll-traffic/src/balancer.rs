@@ -292,19 +292,19 @@ impl Balancer {
         Err(if weightless { NoServer::None } else { NoServer::Tried })
     }
 
-    #[inline]
+    #[inline(always)] // what nearly every pick consists of
     fn open(&self, index: u32, question: &Question<'_>, group: Group) -> bool {
         self.in_group(index, question, group) && self.has_room(index)
     }
 
     /// For a member of the group's tier.
-    #[inline]
+    #[inline(always)]
     fn in_group(&self, index: u32, question: &Question<'_>, group: Group) -> bool {
         self.server(index).live.is_refused(question.millis) == group.refused
-            && !question.ask.tried.contains(&index)
+            && (question.ask.tried.is_empty() || !question.ask.tried.contains(&index))
     }
 
-    #[inline]
+    #[inline(always)]
     fn has_room(&self, index: u32) -> bool {
         let server = self.server(index);
         server.live.in_flight() < server.max_requests
@@ -378,7 +378,27 @@ impl Balancer {
         dice: &mut Dice,
     ) -> Option<u32> {
         let group = Group { tier: question.level, refused: false };
-        (0..DRAWS).find_map(|_| {
+        let drawn = match except {
+            None => tier.weights.draw(dice),
+            Some(except) => tier.weights.draw_except(except, dice),
+        };
+        match drawn {
+            Some(index) if self.open(index, question, group) && self.admits(index, question, dice) => drawn,
+            _ => self.draw_again(tier, except, question, dice),
+        }
+    }
+
+    /// The first draw hit one that can't.
+    #[cold]
+    fn draw_again(
+        &self,
+        tier: &Tier,
+        except: Option<u32>,
+        question: &Question<'_>,
+        dice: &mut Dice,
+    ) -> Option<u32> {
+        let group = Group { tier: question.level, refused: false };
+        (1..DRAWS).find_map(|_| {
             let drawn = match except {
                 None => tier.weights.draw(dice),
                 Some(except) => tier.weights.draw_except(except, dice),
