@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use plimsoll_config::model::{LogFormat, LogOutput};
+use plimsoll_traffic::time::START;
 use plimsoll_traffic::{Gate, Millis};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::mpsc::Receiver;
@@ -119,7 +120,7 @@ impl Proxy {
             orders: watch::channel(Order::Serve).0,
             workers: Vec::new(),
             worker_count,
-            epoch: Instant::now(),
+            epoch: epoch(),
             log: None,
         };
         proxy.log = open_log(snapshot)?;
@@ -407,4 +408,9 @@ fn seed(worker: usize) -> u64 {
     (time ^ u64::from(std::process::id()) << 32)
         .wrapping_add(worker as u64)
         .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+/// When this process's clocks read zero; see [`START`].
+fn epoch() -> Instant {
+    let now = Instant::now();
+    now.checked_sub(Duration::from_millis(START.0)).unwrap_or(now)
 }

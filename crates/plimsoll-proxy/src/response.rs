@@ -73,7 +73,7 @@ pub(crate) async fn pass_on(
     }
     // Closing with bytes unread makes the kernel send a reset, which can take the answer's end with it.
     let may_send_more =
-        exchange.asked.keep_alive || !exchange.down.buffer.is_empty() || !exchange.down.stream.is_quiet();
+        exchange.asked.keep_alive || !exchange.down.buffer.is_empty() || exchange.down.stream.has_more();
     match close {
         true if early || may_send_more => After::Linger,
         true => After::Close,

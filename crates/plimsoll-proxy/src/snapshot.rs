@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use plimsoll_config::model::{Action, Config, RouteTimeouts, Timeouts};
 use plimsoll_http::Limits;
-use plimsoll_traffic::{Backend, Balancer, Dice, Millis, Router, Server};
+use plimsoll_traffic::time::START;
+use plimsoll_traffic::{Backend, Balancer, Dice, Memory, Millis, Router, Server};
 
 use crate::pool::Pool;
 use crate::stats::Stats;
@@ -45,6 +46,17 @@ pub(crate) struct Route {
     pub(crate) body_max: u64,
     pub(crate) retries: u32,
     pub(crate) upgrade: Vec<String>,
+}
+
+/// What one process tells the next one about a server.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Learned {
+    /// The backend's name.
+    pub backend: String,
+    /// The server's name in it.
+    pub server: String,
+    /// What is known.
+    pub memory: Memory,
 }
 
 impl Snapshot {
@@ -84,18 +96,23 @@ impl Snapshot {
         self
     }
 
-    /// Servers that have just refused a connection, as (backend, server): what another process should know from the start.
+    /// What was learned about servers, as of `now`: what another process should know from the start.
     #[must_use]
-    pub fn refused(&self, now: Millis) -> Vec<(&str, &str)> {
+    pub fn learned(&self, now: Millis) -> Vec<Learned> {
         let servers = self.backends.iter().flat_map(|b| b.servers.iter().map(move |s| (b, s)));
-        servers.filter(|(_, s)| s.live.is_refused(now)).map(|(b, s)| (&*b.name, &*s.name)).collect()
+        servers
+            .filter_map(|(b, s)| {
+                let memory = s.live.memory(now)?;
+                Some(Learned { backend: b.name.to_string(), server: s.name.to_string(), memory })
+            })
+            .collect()
     }
 
-    /// Takes what another process knew, as of `now`.
-    pub fn note_refused(&self, backend: &str, server: &str, now: Millis) {
-        let backend = self.backends.iter().find(|b| *b.name == *backend);
-        if let Some(server) = backend.and_then(|b| b.servers.iter().find(|s| *s.name == *server)) {
-            server.live.refused(now);
+    /// Takes what another process knew, as of the start. What it knew of others is forgotten.
+    pub fn recall(&self, learned: &Learned) {
+        let Some(backend) = self.backends.iter().find(|b| *b.name == learned.backend) else { return };
+        if let Some(server) = backend.servers.iter().position(|s| *s.name == learned.server) {
+            backend.recall(server, &learned.memory, START);
         }
     }
 

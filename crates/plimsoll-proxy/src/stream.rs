@@ -126,15 +126,26 @@ impl Stream {
         self.poll_watched(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
+    /// True if bytes have come that nobody has read: closing now would send a reset. Of one that is watched it may say so of an end, too.
+    pub(crate) fn has_more(&self) -> bool {
+        match self {
+            Stream::Fresh(_) => self.peek().is_ok_and(|count| count > 0),
+            _ => !self.is_quiet(),
+        }
+    }
+
     /// Asks the kernel whether the peer has closed, or sent anything. For requests that may not be repeated, to which [`Stream::is_quiet`] may come too late.
     pub(crate) fn is_open(&self) -> bool {
+        self.peek().is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    fn peek(&self) -> io::Result<usize> {
         let mut byte = [MaybeUninit::uninit()];
-        let peeked = match self {
+        match self {
             Stream::Fresh(fresh) => fresh.socket().and_then(|s| SockRef::from(s).peek(&mut byte)),
             Stream::Tcp(s) => SockRef::from(s).peek(&mut byte),
             Stream::Unix(s) => SockRef::from(s).peek(&mut byte),
-        };
-        peeked.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
+        }
     }
 
     /// Where a TCP client connected to.
@@ -153,7 +164,11 @@ impl Stream {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         if let Stream::Fresh(fresh) = self {
-            match fresh.socket().and_then(|mut s| s.write_vectored(slices)) {
+            let written = fresh.socket().and_then(|mut s| match slices {
+                [one] => s.write(one),
+                _ => s.write_vectored(slices),
+            });
+            match written {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.watch()?,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => return self.poll_write(cx, slices),
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),

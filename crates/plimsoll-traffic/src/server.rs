@@ -85,6 +85,16 @@ impl Live {
         self.refused_until.fetch_max(now.0.saturating_add(REFUSED_FOR), Relaxed);
     }
 
+    /// Until when nobody chooses it, in milliseconds.
+    pub(crate) fn refused_until(&self) -> u64 {
+        self.refused_until.load(Relaxed)
+    }
+
+    /// Somebody else saw it refuse.
+    pub(crate) fn pass_over_until(&self, until: u64) {
+        self.refused_until.fetch_max(until, Relaxed);
+    }
+
     /// A connect succeeded: what an earlier refusal said is over. True if there was one. See also
     /// [`Lease::connected`](crate::Lease::connected).
     pub fn connected(&self) -> bool {

@@ -1,13 +1,16 @@
-//! The time, as an argument: since the process started, in milliseconds or in microseconds.
+//! The time, as an argument, in milliseconds or in microseconds. Zero is [`START`] before the process started.
 //!
 //! The caller reads the clock and passes what it read; the simulator passes its own. Nothing in this crate may produce
 //! a time by itself.
 
-/// Milliseconds since the process started: fine enough for what lasts seconds.
+/// When clocks begin: an hour before the process, so that what the one before it learned in its last hour has a time here.
+pub const START: Millis = Millis(3_600_000);
+
+/// Milliseconds: fine enough for what lasts seconds.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Millis(pub u64);
 
-/// Microseconds since the process started: what latencies are measured in.
+/// Microseconds: what latencies are measured in.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Micros(pub u64);
 

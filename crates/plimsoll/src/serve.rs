@@ -21,7 +21,7 @@ use plimsoll_control::handover::{Given, GivenDoor};
 use plimsoll_control::reload::{Outcome, Request, Watch, Wish};
 use plimsoll_control::resolve::{Resolution, Unresolved};
 use plimsoll_control::systemd::{self, Heartbeat};
-use plimsoll_proxy::{Millis, Proxy, Snapshot, StartError, notice};
+use plimsoll_proxy::{Proxy, Snapshot, StartError, notice};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
@@ -163,9 +163,7 @@ pub(crate) async fn start(
 /// The sockets that an old process gives, after what it has learned was noted.
 fn take(given: Option<Given>, snapshot: &Snapshot) -> (Vec<TcpListener>, Vec<GivenDoor>, Option<Given>) {
     let Some(mut given) = given else { return (Vec::new(), Vec::new(), None) };
-    for (backend, server) in upgrade::refused(&given.learned) {
-        snapshot.note_refused(&backend, &server, Millis::default());
-    }
+    upgrade::recall(&given.learned).iter().for_each(|learned| snapshot.recall(learned));
     (std::mem::take(&mut given.sockets), std::mem::take(&mut given.doors), Some(given))
 }
 

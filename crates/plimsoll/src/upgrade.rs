@@ -15,7 +15,7 @@ use plimsoll_control::admin_server::Admin;
 use plimsoll_control::handover::{self, READY};
 use plimsoll_control::reload::Outcome;
 use plimsoll_control::systemd;
-use plimsoll_proxy::Proxy;
+use plimsoll_proxy::{Learned, Memory, Proxy};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
@@ -111,16 +111,31 @@ fn judge(program: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// What the new process should know from the start.
+/// What the new process should know from the start, with ages and durations in milliseconds.
 fn learned(proxy: &Proxy) -> Value {
-    let refused = proxy.snapshot().refused(proxy.now());
-    json!({ "refused": refused.iter().map(|(backend, server)| json!([backend, server])).collect::<Vec<_>>() })
+    proxy.snapshot().learned(proxy.now()).iter().map(as_json).collect()
 }
 
-/// Reads [`learned`] back: backends and servers that had just refused a connection.
-pub(crate) fn refused(learned: &Value) -> Vec<(String, String)> {
-    let pair = |v: &Value| Some((v[0].as_str()?.to_owned(), v[1].as_str()?.to_owned()));
-    learned["refused"].as_array().map_or_else(Vec::new, |all| all.iter().filter_map(pair).collect())
+fn as_json(Learned { backend, server, memory }: &Learned) -> Value {
+    json!({
+        "backend": backend,
+        "server": server,
+        "refused_for": memory.refused_for,
+        "latency": memory.latency,
+        "ramp": memory.ramp,
+    })
+}
+
+/// Reads [`learned`] back; what is not understood is left out.
+pub(crate) fn recall(learned: &Value) -> Vec<Learned> {
+    let text = |value: &Value| Some(value.as_str()?.to_owned());
+    let latency = |value: &Value| Some((value[0].as_f64()? as f32, u32::try_from(value[1].as_u64()?).ok()?));
+    let server = |one: &Value| {
+        let (refused_for, ramp) = (one["refused_for"].as_u64(), one["ramp"].as_u64());
+        let memory = Memory { refused_for, latency: latency(&one["latency"]), ramp };
+        Some(Learned { backend: text(&one["backend"])?, server: text(&one["server"])?, memory })
+    };
+    learned.as_array().map_or_else(Vec::new, |all| all.iter().filter_map(server).collect())
 }
 
 /// The verb `plimsoll upgrade`: asks the running process, and waits for what comes of it.
@@ -176,8 +191,10 @@ mod tests {
 
     #[test]
     fn what_was_learned_can_be_read_back() {
-        let learned = json!({ "refused": [["b", "s"], [1, 2], "x"] });
-        assert_eq!(refused(&learned), [("b".to_owned(), "s".to_owned())]);
-        assert!(refused(&Value::Null).is_empty());
+        let memory = Memory { refused_for: Some(300), latency: Some((1_500.5, 20)), ramp: None };
+        let known = Learned { backend: "b".to_owned(), server: "s".to_owned(), memory };
+        let told = json!([as_json(&known), { "server": "x" }, 7, null]);
+        assert_eq!(recall(&told), [known]);
+        assert_eq!(recall(&Value::Null), []);
     }
 }

@@ -1,7 +1,12 @@
 //! Every way to ask for an upgrade, and what the new process may do differently.
 
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -188,4 +193,56 @@ fn who_waits_to_be_accepted_is_served() {
     clients.iter_mut().for_each(|client| assert_eq!(client.answer().whole().status, 200));
     drop(clients);
     assert_eq!(family.first_exit(), Some(0));
+}
+
+/// A server that takes its time, and the number of requests that it got.
+fn server_that_takes(time: Duration) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let (address, requests) = (listener.local_addr().expect("it is bound"), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&requests);
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let count = Arc::clone(&count);
+            thread::spawn(move || {
+                let mut answers = stream.try_clone().expect("descriptors are left");
+                for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                    if line.is_empty() {
+                        count.fetch_add(1, Ordering::Relaxed);
+                        thread::sleep(time);
+                        let _ = answers.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+                    }
+                }
+            });
+        }
+    });
+    (address, requests)
+}
+
+fn ask_again(client: &mut Client) {
+    client.send(&get("/"));
+    assert_eq!(client.answer().whole().status, 200);
+}
+
+#[test]
+fn the_new_process_knows_who_was_slow() {
+    let (fast, _) = server_that_takes(Duration::ZERO);
+    let (slow, to_slow) = server_that_takes(Duration::from_millis(150));
+    let family = Family::start(1, &[fast]);
+    let (listen, admin) = (family.address(), family.admin());
+    family.program().configure(&format!(
+        "workers = 1\n[[listen]]\nbind = \"{listen}\"\nto = \"b\"\n[admin]\nbind = \"{admin}\"\n\
+         [backend.b]\nbalance = {{ policy = \"ewma\", decay = \"10m\" }}\nservers = [\"{fast}\", \"{slow}\"]\n"
+    ));
+    let first = family.upgrade();
+    family.until_ended(first);
+    let mut client = Client::connect(listen);
+    (0..40).for_each(|_| ask_again(&mut client));
+    let learned = to_slow.load(Ordering::Relaxed);
+    assert!((1..20).contains(&learned), "it was tried, and then avoided: {learned}");
+    drop(client);
+    let second = family.upgrade();
+    family.until_ended(second);
+    let mut client = Client::connect(listen);
+    (0..40).for_each(|_| ask_again(&mut client));
+    assert_eq!(to_slow.load(Ordering::Relaxed), learned, "nobody had to find out again");
 }
