@@ -82,6 +82,7 @@ bind = "127.0.0.1:{port}"
 to = "all"
 [backend.all]
 balance = {balance}
+slow_start = "0s"
 servers = [{listed}]
 """)
     return [program, "run", "-c", conf]

@@ -30,6 +30,7 @@ fn owners(make: &Maker<'_>, servers: &[Stand], down: Option<usize>, seed: u64) -
     let mut dice = Dice::new(7);
     let owner = |_| {
         let server = subject.pick(dice.next(), &[])?;
+        subject.wait(1);
         subject.end(server, End::Answered);
         Some(servers[server].name.clone())
     };

@@ -40,6 +40,7 @@ pub(super) fn herd(kind: Kind, make: &Maker<'_>, seed: u64) -> Reading {
     for _ in 0..SERVERS * each {
         held += u64::from(subject.pick(dice.next(), &[]) == Some(0));
     }
+    subject.wait(10_000);
     (0..held).for_each(|_| subject.end(0, End::Answered));
     let cold = (0..burst).filter(|_| subject.pick(dice.next(), &[]) == Some(0)).count();
     Reading::Measured { figure: cold as f64 / burst as f64, bound, unit: Unit::Part }
@@ -76,8 +77,8 @@ fn share_of_first(make: &Maker<'_>, requests: u64, seed: u64, first: Option<End>
     let mut in_flight = VecDeque::new();
     let mut to_first = 0u64;
     for request in 0..requests {
-        // A millisecond for ten requests: policies that forget get to do so.
-        subject.wait(u64::from(request % 10 == 0));
+        // Ten requests in a millisecond: policies that forget get to do so.
+        subject.wait(100);
         match subject.pick(dice.next(), &[]) {
             Some(0) => {
                 to_first += 1;

@@ -19,6 +19,8 @@ pub(super) fn idle_choices(subject: &mut dyn Subject, requests: u64, seed: u64) 
     (0..requests)
         .filter_map(|_| {
             let server = subject.pick(dice.next(), &[])?;
+            // So short that whoever is down stays down, and not nothing, which is no latency.
+            subject.wait(1);
             subject.end(server, End::Answered);
             Some(server)
         })

@@ -90,6 +90,8 @@ fn case(kind: Kind, subject: &mut dyn Subject, roles: &[Role], states: &[State],
     if right {
         let chosen = subject.pick(key, &tried);
         right = is_right(kind, roles, states, chosen);
+        // All take equally long, so that a policy that measures has no reason to prefer one.
+        subject.wait(1_000);
         if let Some(server) = chosen {
             subject.end(server, End::Answered);
         }
@@ -97,7 +99,7 @@ fn case(kind: Kind, subject: &mut dyn Subject, roles: &[Role], states: &[State],
             .for_each(|server| (0..loads[server]).for_each(|_| subject.end(server, End::Answered)));
     }
     // What was down is up again.
-    subject.wait(1_001);
+    subject.wait(1_001_000);
     right
 }
 

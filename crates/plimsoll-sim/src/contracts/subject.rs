@@ -57,8 +57,8 @@ pub trait Subject {
     fn end(&mut self, server: usize, how: End);
     /// A server refused a connection: it is down for the next second.
     fn refuse(&mut self, server: usize);
-    /// Milliseconds pass.
-    fn wait(&mut self, milliseconds: u64);
+    /// Microseconds pass.
+    fn wait(&mut self, microseconds: u64);
 }
 
 /// Makes a subject for these servers; the same seed makes the same one.
@@ -117,7 +117,7 @@ impl Subject for Plimsoll {
         self.balancer.backend().servers[server].live.refused(self.now.millis());
     }
 
-    fn wait(&mut self, milliseconds: u64) {
-        self.now = Micros(self.now.0 + milliseconds * 1_000);
+    fn wait(&mut self, microseconds: u64) {
+        self.now = Micros(self.now.0 + microseconds);
     }
 }

@@ -87,10 +87,10 @@ impl Subject for Ruled {
     }
 
     fn refuse(&mut self, server: usize) {
-        self.fleet.down_until[server] = self.fleet.now + 1_000;
+        self.fleet.down_until[server] = self.fleet.now + 1_000_000;
     }
 
-    fn wait(&mut self, milliseconds: u64) {
-        self.fleet.now += milliseconds;
+    fn wait(&mut self, microseconds: u64) {
+        self.fleet.now += microseconds;
     }
 }
