@@ -158,7 +158,7 @@ def envoy(run, program, directory, port, servers):
         route["hash_policy"] = [{"header": {"header_name": "x-user"}}]
     out = {"consecutive_5xx": 1, "consecutive_gateway_failure": 1, "consecutive_local_origin_failure": 1, "interval": "0.1s",
            "base_ejection_time": f"{OUT}s", "max_ejection_time": f"{OUT}s", "max_ejection_percent": 100,
-           "split_external_local_origin_errors": True, "enforcing_consecutive_gateway_failure": 0, "enforcing_consecutive_5xx": 0,
+           "split_external_local_origin_errors": True, "enforcing_consecutive_gateway_failure": 100, "enforcing_consecutive_5xx": 0,
            "enforcing_consecutive_local_origin_failure": 100, "enforcing_success_rate": 0, "enforcing_local_origin_success_rate": 0}
     cluster = {"name": "all", "connect_timeout": "2s", "type": "STATIC", "lb_policy": run.setting, "outlier_detection": out,
                "common_lb_config": {"healthy_panic_threshold": {"value": 0}},

@@ -76,7 +76,7 @@ fn share_of_first(make: &Maker<'_>, requests: u64, seed: u64, first: Option<End>
     let mut dice = Dice::new(seed ^ 2);
     let mut in_flight = VecDeque::new();
     let mut to_first = 0u64;
-    for request in 0..requests {
+    for _ in 0..requests {
         // Ten requests in a millisecond: policies that forget get to do so.
         subject.wait(100);
         match subject.pick(dice.next(), &[]) {
