@@ -20,7 +20,7 @@ class Run:
 
     @property
     def title(self):
-        return f"{self.peer} `{self.setting}`"
+        return f"{self.peer} `{self.setting}`" if self.setting else f"{self.peer} default"
 
     @property
     def label(self):
