@@ -4,6 +4,8 @@
 //! pictures. It owns time and chance and models servers, clients and networks; it must never make a choice that
 //! `plimsoll-traffic` makes, and it reads no clock, no file and no environment, so one seed gives the same bytes everywhere.
 
+pub mod contracts;
+
 mod arrivals;
 mod engine;
 mod events;

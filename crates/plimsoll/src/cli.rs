@@ -52,6 +52,9 @@ pub(crate) enum Verb {
     /// Run balancing policies in simulated worlds, compare them, and judge what comes out
     #[command(after_help = SIM_EXAMPLES)]
     Sim(Sim),
+    /// Hold the policies, or any balancer in front of origins, against what they promise
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(Verify),
     /// Print the completion script for a shell
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {
@@ -221,6 +224,35 @@ pub(crate) struct Sim {
     pub(crate) speed: bool,
 }
 
+/// `plimsoll verify`.
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// The policies to hold against their contracts [default: all]; with --url the one that the balancer is set to
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) policy: Vec<String>,
+    /// What all chance comes from; the same seed gives the same figures
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "url")]
+    pub(crate) seed: u64,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Check whoever answers here, in front of origins, instead of the policies in this program
+    #[arg(long, value_name = "URL", requires = "control", requires = "policy")]
+    pub(crate) url: Option<String>,
+    /// The control addresses of all the origins behind it
+    #[arg(long, value_name = "ADDR", value_delimiter = ',', requires = "url")]
+    pub(crate) control: Vec<String>,
+    /// The weights that the balancer is set to, in the order of --control [default: all equal]
+    #[arg(long, value_name = "N", value_delimiter = ',', requires = "url")]
+    pub(crate) weights: Vec<u16>,
+    /// What the balancer hashes by: header:NAME, query:NAME or path
+    #[arg(long, value_name = "KEY", requires = "url")]
+    pub(crate) key: Option<crate::verify::Key>,
+    /// Let --url and --control be on other machines
+    #[arg(long, requires = "url")]
+    pub(crate) remote: bool,
+}
+
 /// The name goes into a header field, so it has to be one that fits there.
 fn origin_name(text: &str) -> Result<String, String> {
     if text.is_empty() || text.len() > 64 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -340,6 +372,19 @@ Time is counted in mean service times. The same seed gives the same output.
 Exit status:
   0  everything that was judged is as expected
   1  an expectation is broken, or the scenario or the configuration has problems";
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  plimsoll verify
+  plimsoll verify --policy p2c,round_robin --seed 7 --json
+  plimsoll verify --url http://127.0.0.1:8080 --policy round_robin --control 127.0.0.1:9001,127.0.0.1:9002,127.0.0.1:9003
+
+With --url, requests go through the balancer at that address, whatever it is, to `plimsoll origin` servers, which are
+made slow, failing and dead meanwhile by their --control addresses, and are put back as they were.
+
+Exit status:
+  0  every contract is kept
+  1  one is broken
+  3  the balancer or an origin cannot be reached";
 
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:

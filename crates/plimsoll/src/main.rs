@@ -18,6 +18,7 @@ mod status;
 mod table;
 mod terminal;
 mod upgrade;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -56,6 +57,7 @@ fn act(verb: Verb) -> Exit {
         Verb::Config(args) => configuration::config(&args),
         Verb::Origin(args) => origin::command::run(args),
         Verb::Sim(args) => sim::run(&args),
+        Verb::Verify(args) => verify::run(&args),
         Verb::Completions { shell } => terminal::print(&pages::completions(shell)),
         Verb::Man { verb } => match pages::man(verb.as_deref()) {
             Some(page) => terminal::print(&page),
