@@ -197,8 +197,9 @@ impl Balancer {
             }
             Policy::First => tier.members.iter().copied().find(open),
             Policy::RoundRobin(rotations) => match &rotations[group.tier] {
-                Rotation::Queue(queue) if !question.ramps => queue.turn(|index| open(&index)),
-                _ => None,
+                _ if question.ramps => None,
+                Rotation::Queue(queue) => queue.turn(|index| open(&index)),
+                Rotation::Smooth(smooth) => smooth.turn(|index| open(&index)),
             },
             Policy::LeastConn(_) if tier.members.len() <= LEAST_CONN_SCAN => None,
             Policy::LeastConn(recent) => (1..SAMPLE)
@@ -232,7 +233,7 @@ impl Balancer {
             Policy::RoundRobin(rotations) => {
                 let turn = || match &rotations[group.tier] {
                     Rotation::Queue(queue) => queue.turn(|index| self.open(index, question, group)),
-                    Rotation::Smooth(smooth) => smooth.turn(&eligible),
+                    Rotation::Smooth(smooth) => smooth.turn_among(&eligible),
                 };
                 // One whose share still grows gives some of its turns away.
                 let accepted =

@@ -25,6 +25,7 @@ mod rotation;
 pub mod route;
 pub mod sample;
 pub mod server;
+mod smooth;
 mod subset;
 pub mod time;
 mod weights;
