@@ -13,6 +13,7 @@ mod lease;
 mod levels;
 pub mod limit;
 mod maglev;
+mod maglev_fill;
 mod memory;
 pub mod outcome;
 mod path;
