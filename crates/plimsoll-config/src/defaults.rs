@@ -108,6 +108,8 @@ pub const MOST_WORKERS: u64 = 1_024;
 pub const MOST_RETRIES: u64 = 10;
 /// Greatest weight.
 pub const MOST_WEIGHT: u64 = 65_535;
+/// Servers above which `method = "rendezvous"` is warned of: a pick looks at all of them, half a microsecond for a hundred.
+pub const RENDEZVOUS_SERVERS: usize = 100;
 
 /// Unix sockets of the admin address are for the user that runs it, as nothing else asks who is there.
 pub const ADMIN_MODE: &str = "0600";

@@ -80,7 +80,7 @@ impl Backend {
         Backend {
             name: spec.name.as_str().into(),
             balance: spec.balance.clone(),
-            tiers: tiers(&servers, spec),
+            tiers: tiers(&servers, spec, previous),
             mean_weight: if weights.is_empty() {
                 1.0
             } else {
@@ -93,10 +93,20 @@ impl Backend {
     }
 }
 
+impl Backend {
+    /// The tables of the tier of that rank, and the servers that they speak of.
+    fn hashing_of(&self, of: (bool, u8)) -> Option<(&Hashing, &[Server])> {
+        let is_that =
+            |tier: &&Tier| tier.members.first().is_some_and(|&i| rank(&self.servers[i as usize]) == of);
+        let hashing = self.tiers.iter().find(is_that)?.hashing.as_ref()?;
+        Some((hashing, &self.servers))
+    }
+}
+
 /// One for each priority that is in use, in order, and one for the backups.
-fn tiers(servers: &[Server], spec: &model::Backend) -> Box<[Tier]> {
+fn tiers(servers: &[Server], spec: &model::Backend, previous: Option<&Backend>) -> Box<[Tier]> {
     let ranks: BTreeSet<(bool, u8)> = servers.iter().map(rank).collect();
-    ranks.into_iter().map(|rank| Tier::new(servers, rank, spec)).collect()
+    ranks.into_iter().map(|rank| Tier::new(servers, rank, spec, previous)).collect()
 }
 
 /// Backups have no priorities among themselves.
@@ -105,7 +115,7 @@ fn rank(server: &Server) -> (bool, u8) {
 }
 
 impl Tier {
-    fn new(servers: &[Server], of: (bool, u8), spec: &model::Backend) -> Tier {
+    fn new(servers: &[Server], of: (bool, u8), spec: &model::Backend, previous: Option<&Backend>) -> Tier {
         let mut members: Vec<u32> =
             (0u32..).zip(servers).filter(|(_, s)| s.weight > 0 && rank(s) == of).map(|(i, _)| i).collect();
         if let Some(subset) = &spec.subset {
@@ -115,7 +125,10 @@ impl Tier {
         let mut weights = vec![0; servers.len()];
         members.iter().for_each(|&member| weights[member as usize] = servers[member as usize].weight);
         let hashing = match &spec.balance {
-            model::Balance::Hash(hash) => Some(Hashing::new(hash.method, servers, &members)),
+            model::Balance::Hash(hash) => {
+                let before = previous.and_then(|previous| previous.hashing_of(of));
+                Some(Hashing::new(hash.method, servers, &members, before))
+            }
             _ => None,
         };
         Tier { backup: of.0, weights: Weights::new(&weights), hashing, members: members.into() }

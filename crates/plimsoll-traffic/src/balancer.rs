@@ -24,7 +24,7 @@ use crate::lease::Lease;
 use crate::levels::Levels;
 use crate::outcome::Outcome;
 use crate::ramp::WHOLE;
-use crate::recent::Recent;
+use crate::recent::{Recent, Standing};
 use crate::rotation::Rotation;
 use crate::server::Server;
 use crate::time::{Micros, Millis};
@@ -183,7 +183,8 @@ impl Balancer {
             Policy::P2c(recent) => {
                 let a = draw(None)?;
                 let b = draw(Some(a))?;
-                Some(self.lighter(a, b, recent, question))
+                let standing = |index| self.standing(index, question);
+                Some(recent.lighter(standing(a), standing(b)).index)
             }
             Policy::Ewma(ewma) => {
                 let a = draw(None)?;
@@ -197,12 +198,16 @@ impl Balancer {
             }
             Policy::First => tier.members.iter().copied().find(open),
             Policy::RoundRobin(rotations) => match &rotations[group.tier] {
-                Rotation::Queue(queue) if !question.ramps => queue.turn(|index| open(&index)),
-                _ => None,
+                _ if question.ramps => None,
+                Rotation::Queue(queue) => queue.turn(|index| open(&index)),
+                Rotation::Smooth(smooth) => smooth.turn(|index| open(&index)),
             },
             Policy::LeastConn(_) if tier.members.len() <= LEAST_CONN_SCAN => None,
-            Policy::LeastConn(recent) => (1..SAMPLE)
-                .try_fold(draw(None)?, |best, _| Some(self.lighter(best, draw(None)?, recent, question))),
+            Policy::LeastConn(recent) => {
+                let mut drawn = || draw(None).map(|index| self.standing(index, question));
+                let best = (1..SAMPLE).try_fold(drawn()?, |best, _| Some(recent.lighter(best, drawn()?)));
+                best.map(|best| best.index)
+            }
         }
     }
 
@@ -213,16 +218,19 @@ impl Balancer {
         let eligible = self.eligible.borrow();
         let tier = &self.backend.tiers[group.tier];
         let chosen = match &self.policy {
-            Policy::P2c(recent) if eligible.len() <= FULL_SCAN => self.lightest(&eligible, recent, question),
+            Policy::P2c(recent) if eligible.len() <= FULL_SCAN => {
+                recent.lightest(&eligible, |index| self.standing(index, question))
+            }
             Policy::P2c(recent) => {
                 let a = self.draw(&eligible, None, question, dice);
-                self.lighter(a, self.draw(&eligible, Some(a), question, dice), recent, question)
+                let b = self.draw(&eligible, Some(a), question, dice);
+                recent.lighter(self.standing(a, question), self.standing(b, question)).index
             }
             Policy::Ewma(ewma) if eligible.len() > 1 => {
                 let a = self.draw(&eligible, None, question, dice);
                 self.cheaper(a, self.draw(&eligible, Some(a), question, dice), ewma, question)
             }
-            Policy::LeastConn(recent) => self.lightest(&eligible, recent, question),
+            Policy::LeastConn(recent) => recent.lightest(&eligible, |index| self.standing(index, question)),
             Policy::Random => self.draw(&eligible, None, question, dice),
             Policy::Hash(bound) => {
                 let hashing = tier.hashing.as_ref().expect("a backend that hashes has its tables");
@@ -232,7 +240,7 @@ impl Balancer {
             Policy::RoundRobin(rotations) => {
                 let turn = || match &rotations[group.tier] {
                     Rotation::Queue(queue) => queue.turn(|index| self.open(index, question, group)),
-                    Rotation::Smooth(smooth) => smooth.turn(&eligible),
+                    Rotation::Smooth(smooth) => smooth.turn_among(&eligible),
                 };
                 // One whose share still grows gives some of its turns away.
                 let accepted =
@@ -340,13 +348,10 @@ impl Balancer {
             || dice.below_u64(WHOLE) < self.backend.ramp.share(self.server(index), question.millis)
     }
 
-    /// The one with less in flight for its weight; of equals the one with fewer recent picks for its weight; else `a`.
     #[inline]
-    fn lighter(&self, a: u32, b: u32, recent: &Recent, question: &Question<'_>) -> u32 {
-        let (weight_a, weight_b) = (self.weight(a, question), self.weight(b, question));
-        let in_flight = |index| u64::from(self.server(index).live.in_flight());
-        let order = (in_flight(a) * weight_b).cmp(&(in_flight(b) * weight_a));
-        if order.then_with(|| recent.compare((a, weight_a), (b, weight_b))).is_gt() { b } else { a }
+    fn standing(&self, index: u32, question: &Question<'_>) -> Standing {
+        let in_flight = u64::from(self.server(index).live.in_flight());
+        Standing { index, in_flight, weight: self.weight(index, question) }
     }
 
     /// The one where a request costs less; of equals the one with fewer recent picks for its weight; else `a`.
@@ -361,11 +366,6 @@ impl Balancer {
         };
         let order = cost(a, weight_a).total_cmp(&cost(b, weight_b));
         if order.then_with(|| ewma.recent.compare((a, weight_a), (b, weight_b))).is_gt() { b } else { a }
-    }
-
-    fn lightest(&self, eligible: &[u32], recent: &Recent, question: &Question<'_>) -> u32 {
-        let lighter = |a, b| self.lighter(a, b, recent, question);
-        eligible.iter().copied().reduce(lighter).expect("the survey found one")
     }
 
     /// Draws one that can take the request by weight, `except` left out.

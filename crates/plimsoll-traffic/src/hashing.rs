@@ -3,6 +3,8 @@
 //! In goes a key with a test for who can take the request, out comes the first in the key's own order who can. Built
 //! once per configuration, the same on all workers and instances. The order must never depend on load, only the test may.
 
+use std::sync::Arc;
+
 use plimsoll_config::model::HashMethod;
 
 use crate::maglev::{Maglev, Member};
@@ -13,7 +15,8 @@ use crate::server::Server;
 /// The tables of one tier.
 #[derive(Debug)]
 pub(crate) struct Hashing {
-    table: Table,
+    /// Shared with the next configuration where it would be the same.
+    table: Arc<Table>,
     /// By server index.
     seats: Box<[Seat]>,
     members: Box<[u32]>,
@@ -28,16 +31,25 @@ enum Table {
 }
 
 impl Hashing {
-    pub(crate) fn new(method: HashMethod, servers: &[Server], members: &[u32]) -> Hashing {
-        let member = |&index: &u32| {
-            let server = &servers[index as usize];
-            Member { name: &server.name, index, weight: server.weight }
-        };
-        let listed: Vec<Member<'_>> = members.iter().map(member).collect();
-        let table = match method {
-            HashMethod::Maglev => Table::Maglev(Maglev::new(listed)),
-            HashMethod::Ring => Table::Ring(Ring::new(&listed)),
-            HashMethod::Rendezvous => Table::Rendezvous,
+    /// `before`: what the servers that this configuration replaces had, and those servers.
+    pub(crate) fn new(
+        method: HashMethod,
+        servers: &[Server],
+        members: &[u32],
+        before: Option<(&Hashing, &[Server])>,
+    ) -> Hashing {
+        let listed = list(servers, members);
+        let old =
+            before.map(|(hashing, servers)| (Arc::clone(&hashing.table), list(servers, &hashing.members)));
+        let table = match (method, old.as_ref().map(|(table, listed)| (table, &**table, listed))) {
+            (HashMethod::Rendezvous, _) => Arc::new(Table::Rendezvous),
+            (HashMethod::Maglev, Some((same, Table::Maglev(_), old))) if *old == listed => Arc::clone(same),
+            (HashMethod::Ring, Some((same, Table::Ring(_), old))) if *old == listed => Arc::clone(same),
+            (HashMethod::Ring, Some((_, Table::Ring(ring), old))) => {
+                Arc::new(Table::Ring(ring.changed(old, &listed)))
+            }
+            (HashMethod::Maglev, _) => Arc::new(Table::Maglev(Maglev::new(listed))),
+            (HashMethod::Ring, _) => Arc::new(Table::Ring(Ring::new(&listed))),
         };
         let seats = servers.iter().map(|server| Seat::new(&server.name, server.weight)).collect();
         Hashing { table, seats, members: members.into() }
@@ -45,7 +57,7 @@ impl Hashing {
 
     /// The first in the key's order that passes; `None` when the table does not reach one.
     pub(crate) fn find(&self, key: u64, mut passes: impl FnMut(&u32) -> bool) -> Option<u32> {
-        match &self.table {
+        match &*self.table {
             Table::Maglev(table) => table.servers(key).find(passes),
             Table::Ring(ring) => ring.servers(key).find(passes),
             // Servers are tested last: a test touches memory that is not in this core's cache.
@@ -56,5 +68,55 @@ impl Hashing {
     /// The best of `servers` by rendezvous: for a key whose places in the table are all out.
     pub(crate) fn nearest(&self, servers: impl Iterator<Item = u32>, key: u64) -> Option<u32> {
         rendezvous::best(servers, &self.seats, key)
+    }
+}
+
+fn list<'a>(servers: &'a [Server], members: &[u32]) -> Vec<Member<'a>> {
+    let member = |&index: &u32| {
+        let server = &servers[index as usize];
+        Member { name: &server.name, index, weight: server.weight }
+    };
+    members.iter().map(member).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use plimsoll_config::model::{self, Balance, Hash, HashKey};
+
+    use super::*;
+    use crate::backend::Backend;
+
+    /// A backend of `count` servers whose fourth has `weight`, after `previous`.
+    fn backend(method: HashMethod, count: u16, weight: u16, previous: Option<&Backend>) -> Backend {
+        let server = |port: u16| {
+            let address = model::Address::Socket(([127, 0, 0, 1], port).into());
+            let weight = if port == 3 { weight } else { 1 };
+            model::Server { weight, ..model::Server::new(&port.to_string(), address) }
+        };
+        let balance = Balance::Hash(Hash { key: HashKey::ClientIp, method, bound: None });
+        Backend::new(&model::Backend::new("b", (0..count).map(server).collect(), balance), previous)
+    }
+
+    fn table(backend: &Backend) -> &Arc<Table> {
+        &backend.tiers[0].hashing.as_ref().unwrap().table
+    }
+
+    #[test]
+    fn a_reload_that_changes_no_server_keeps_the_table_and_another_does_not() {
+        for method in [HashMethod::Maglev, HashMethod::Ring] {
+            let first = backend(method, 20, 1, None);
+            assert!(Arc::ptr_eq(table(&first), table(&backend(method, 20, 1, Some(&first)))));
+            let changes = [(HashMethod::Maglev, 20, 2), (HashMethod::Ring, 20, 2), (method, 19, 1)];
+            for (method, count, weight) in changes {
+                let (changed, anew) =
+                    (backend(method, count, weight, Some(&first)), backend(method, count, weight, None));
+                assert!(!Arc::ptr_eq(table(&first), table(&changed)));
+                let home = |backend: &Backend, key| {
+                    backend.tiers[0].hashing.as_ref().unwrap().find(key, |_| true).unwrap()
+                };
+                let keys = (0..2_000u64).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+                assert!(keys.into_iter().all(|key| home(&changed, key) == home(&anew, key)));
+            }
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Rendezvous hashing (Thaler and Ravishankar, 1998) with weights: each server has a score for each key, the best one wins.
 //!
 //! In go a key, servers' seeds and weights, out comes the server. When one goes exactly its keys move, and they spread over all others by
-//! weight. It looks at all servers for each key, so it is for up to about a hundred; the tables fall back on it
+//! weight. It looks at all servers for each key, so it is for up to about a hundred (a configuration with more is warned of); the tables fall back on it
 //! when nearly all of theirs are out. It must never depend on anything but names and weights.
 
 use crate::balancer::hash_key;

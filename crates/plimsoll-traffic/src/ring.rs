@@ -4,6 +4,8 @@
 //! goes, exactly its keys move; that is its advantage over Maglev, bought with a worse balance (the fullest of 1,000 has about
 //! 1.3 times the mean). It must never depend on anything but names and weights.
 
+use std::collections::HashMap;
+
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::maglev::Member;
@@ -24,28 +26,72 @@ pub(crate) struct Ring {
     first: Box<[u32]>,
 }
 
+/// Not in the new ring.
+const GONE: u32 = u32::MAX;
+
 impl Ring {
     pub(crate) fn new(members: &[Member<'_>]) -> Ring {
         let unit = unit(members);
-        let mut points: Vec<(u64, &str, u32)> = Vec::new();
-        for member in members {
-            let count = (POINTS * u64::from(member.weight) / unit).max(1);
-            let place = |number| xxh3_64_with_seed(member.name.as_bytes(), number);
-            points.extend((0..count).map(|number| (place(number), member.name, member.index)));
+        let mut by_name: Vec<&Member<'_>> = members.iter().collect();
+        by_name.sort_unstable_by_key(|member| member.name);
+        let points = points(&by_name, unit);
+        let servers = points.iter().map(|&(_, rank)| by_name[rank as usize].index).collect();
+        Ring::of(points.into_iter().map(|(place, _)| place).collect(), servers)
+    }
+
+    /// The same ring as `new(after)`, made from this one, that of `before`: one pass over the points instead of sorting them.
+    pub(crate) fn changed(&self, before: &[Member<'_>], after: &[Member<'_>]) -> Ring {
+        let known: HashMap<(&str, u16), u32> = before.iter().map(|m| ((m.name, m.weight), m.index)).collect();
+        let mut renumbered = vec![GONE; before.iter().map(|m| m.index as usize + 1).max().unwrap_or(0)];
+        let mut fresh: Vec<&Member<'_>> = Vec::new();
+        for member in after {
+            match known.get(&(member.name, member.weight)) {
+                Some(&old) => renumbered[old as usize] = member.index,
+                None => fresh.push(member),
+            }
         }
-        // The name decides between equal places, so that the order in the file never does.
-        points.sort_unstable();
-        let bits = points.len().next_power_of_two().trailing_zeros().max(1);
-        let mut first = vec![0u32; (1 << bits) + 1].into_boxed_slice();
-        for (bucket, entry) in (0u64..).zip(&mut first) {
-            *entry = match bucket >> bits {
-                0 => points.partition_point(|point| point.0 >> (64 - bits) < bucket) as u32,
-                _ => points.len() as u32,
+        if unit(before) != unit(after) || fresh.len() > after.len() / 2 {
+            return Ring::new(after);
+        }
+        fresh.sort_unstable_by_key(|member| member.name);
+        let mut points = points(&fresh, unit(after)).into_iter().peekable();
+        let (mut places, mut servers) =
+            (Vec::with_capacity(self.places.len()), Vec::with_capacity(self.places.len()));
+        let name = |index| after.iter().find(|m| m.index == index).map(|m| m.name);
+        for (&place, &old) in self.places.iter().zip(&self.servers) {
+            let server = renumbered[old as usize];
+            if server == GONE {
+                continue;
+            }
+            let goes_before = |&(new, rank): &(u64, u32)| {
+                new < place || new == place && Some(fresh[rank as usize].name) < name(server)
             };
+            while let Some((place, rank)) = points.next_if(goes_before) {
+                places.push(place);
+                servers.push(fresh[rank as usize].index);
+            }
+            places.push(place);
+            servers.push(server);
         }
-        let (places, servers) =
-            points.into_iter().map(|(place, _, server)| (place, server)).unzip::<_, _, Vec<_>, Vec<_>>();
-        Ring { places: places.into(), servers: servers.into(), first }
+        for (place, rank) in points {
+            places.push(place);
+            servers.push(fresh[rank as usize].index);
+        }
+        Ring::of(places, servers)
+    }
+
+    /// Of sorted points.
+    fn of(places: Vec<u64>, servers: Vec<u32>) -> Ring {
+        let bits = places.len().next_power_of_two().trailing_zeros().max(1);
+        let mut at = 0;
+        let start = |bucket: u64| {
+            at += places[at..].iter().take_while(|&&place| place >> (64 - bits) < bucket).count();
+            at as u32
+        };
+        let mut first: Vec<u32> = Vec::with_capacity((1 << bits) + 1);
+        first.extend((0..1 << bits).map(start));
+        first.push(places.len() as u32);
+        Ring { places: places.into(), servers: servers.into(), first: first.into() }
     }
 
     /// The servers for a key, in the order in which they should be asked: round the ring.
@@ -56,6 +102,19 @@ impl Ring {
         let (before, after) = self.servers.split_at(start);
         after.iter().chain(before).take(WALK).copied()
     }
+}
+
+/// In order: where they are, and whose by its place in `members`. These are sorted by name, which decides between equal places, so that
+/// the order in the file never does.
+fn points(members: &[&Member<'_>], unit: u64) -> Vec<(u64, u32)> {
+    let mut points = Vec::new();
+    for (rank, member) in (0u32..).zip(members) {
+        let count = (POINTS * u64::from(member.weight) / unit).max(1);
+        let place = |number| xxh3_64_with_seed(member.name.as_bytes(), number);
+        points.extend((0..count).map(|number| (place(number), rank)));
+    }
+    points.sort_unstable();
+    points
 }
 
 /// The weight that 160 points stand for: the lightest one's, unless that is below an eighth of the mean, which would make the ring
@@ -175,5 +234,31 @@ mod tests {
             "a change here moves the keys of every user"
         );
         assert_eq!(Ring::new(&[]).servers(7).count(), 0);
+    }
+
+    fn listed(servers: &[(String, u16)]) -> Vec<Member<'_>> {
+        (0u32..).zip(servers).map(|(index, (name, weight))| Member { name, index, weight: *weight }).collect()
+    }
+
+    #[test]
+    fn a_changed_ring_is_the_one_that_would_be_built_anew() {
+        let mut dice = Dice::new(8);
+        let mut servers: Vec<_> = names(0..40).into_iter().map(|(name, _)| (name, 3)).collect();
+        for step in 0..60 {
+            let before = servers.clone();
+            let at = dice.below(servers.len() as u32) as usize;
+            match dice.below(4) {
+                0 => drop(servers.remove(at)),
+                1 => servers.insert(at, (format!("new-{step}"), 1 + dice.below(5) as u16)),
+                2 => servers[at].1 = 1 + dice.below(9) as u16,
+                _ => servers.swap(at, 0),
+            }
+            let changed = ring(&before).changed(&listed(&before), &listed(&servers));
+            let anew = ring(&servers);
+            assert_eq!(
+                (changed.places, changed.servers, changed.first),
+                (anew.places, anew.servers, anew.first)
+            );
+        }
     }
 }

@@ -42,7 +42,10 @@ pub struct Server {
 /// The live counters of one server.
 ///
 /// Alone on its two cache lines: every pick reads and every request writes it, from all cores. The orderings are
-/// `Relaxed` throughout, because each field is a fact by itself and no other memory is published through it.
+/// `Relaxed` throughout, because each field is a fact by itself and no other memory is published through it. Every change is one
+/// atomic step on one field, and atomic steps on one field have one order that all cores agree on, whatever the ordering. So
+/// whatever workers do at the same time is the same as some order of whole calls, and tests with one thread say all there is
+/// to say about each field. Nothing may be concluded from two fields together.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct Live {
@@ -98,12 +101,10 @@ impl Live {
     /// A connect succeeded: what an earlier refusal said is over. True if there was one. See also
     /// [`Lease::connected`](crate::Lease::connected).
     pub fn connected(&self) -> bool {
-        // Reads first: a write on every connect would take the line away from all other cores.
-        let was_refused = self.refused_until.load(Relaxed) != 0;
-        if was_refused {
-            self.refused_until.store(0, Relaxed);
-        }
-        was_refused
+        // Reads first: a write on every connect would take the line away from all other cores. Ends only what it has read: a
+        // refusal that another worker meets in between is newer than this connect.
+        let until = self.refused_until.load(Relaxed);
+        until != 0 && self.refused_until.compare_exchange(until, 0, Relaxed, Relaxed).is_ok()
     }
 
     /// Whether it refused a connection within the last [`REFUSED_FOR`].

@@ -41,6 +41,7 @@ impl Compiler<'_> {
         let max_requests = fields.count("max_requests").unwrap_or(0);
         let servers = self.servers(fields.items("servers"), max_requests);
         self.warn_if_idle(name, &servers, at);
+        self.warn_if_slow(fields, servers.len());
         Backend {
             slow_start: fields.time("slow_start").unwrap_or_default(),
             subset: self.subset(fields.table("subset")),
@@ -131,6 +132,24 @@ impl Compiler<'_> {
             return;
         };
         self.report.warn(Problem::new(Code::Suspicious, at, message));
+    }
+
+    /// Rendezvous hashing looks at every server for every request.
+    fn warn_if_slow(&mut self, backend: &Fields, servers: usize) {
+        let subset = backend.table("subset").and_then(|subset| subset.count("size"));
+        let servers = subset.map_or(servers, |size: u32| servers.min(size as usize));
+        let method = backend.table("balance").and_then(|balance| balance.text("method"));
+        let Some(method) = method.filter(|method| method.text == "rendezvous") else {
+            return;
+        };
+        if servers > defaults::RENDEZVOUS_SERVERS {
+            let message = format!("`rendezvous` looks at all {servers} servers for each request");
+            let help = format!(
+                "above {}, take `ring`, which moves as few keys, or `maglev`, which is more even than that",
+                defaults::RENDEZVOUS_SERVERS
+            );
+            self.report.warn(Problem::new(Code::Suspicious, method.at, message).help(help));
+        }
     }
 
     fn balance(&mut self, fields: Option<&Fields>) -> Balance {
