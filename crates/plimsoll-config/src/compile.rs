@@ -9,6 +9,7 @@ mod backend;
 mod listener;
 mod route;
 mod settings;
+mod sticky;
 mod tracing;
 
 use crate::address::Fault;
@@ -18,7 +19,7 @@ use crate::problem::{Code, Problem, Report};
 use crate::source::{At, Source};
 use crate::suggest::closest;
 
-pub(crate) use admin::as_written;
+pub(crate) use admin::{SECRETS, as_written};
 
 /// Makes the configuration. Only meaningful if nothing was reported.
 pub(crate) fn compile(root: &Fields, sources: &[Source], report: &mut Report) -> Config {
@@ -26,7 +27,10 @@ pub(crate) fn compile(root: &Fields, sources: &[Source], report: &mut Report) ->
     compiler.backends(root);
     let routes = compiler.routes(root);
     let listeners = compiler.listeners(root);
-    compiler.check_token_is_referred_to(root, sources);
+    for secret in &SECRETS {
+        compiler.check_is_referred_to(secret, root, sources);
+    }
+    let sticky_secret = compiler.sticky_secret(root, &routes);
     if !uses_unclear(root) {
         compiler.unused_backends();
     }
@@ -40,6 +44,7 @@ pub(crate) fn compile(root: &Fields, sources: &[Source], report: &mut Report) ->
         limits: settings::limits(root),
         http: compiler.http(root),
         log: compiler.log(root),
+        sticky_secret,
         admin: compiler.admin(root),
         tracing: compiler.tracing(root),
         backends: compiler.backends,

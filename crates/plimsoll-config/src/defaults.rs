@@ -71,6 +71,10 @@ pub const HASH_KEY: &str = "client_ip";
 pub const RETRIES: u64 = 2;
 /// Upgrades that pass unless told; `h2c` is never one of them.
 pub const UPGRADE: &[&str] = &["websocket"];
+/// Shortest life of a sticky cookie: `Max-Age` counts whole seconds, and 0 takes it away.
+pub const SHORTEST_COOKIE: Duration = seconds(1);
+/// Name of a sticky cookie, before the backend's.
+pub const COOKIE_NAME: &str = "plimsoll-";
 /// Status of a `respond`.
 pub const RESPOND_STATUS: u64 = 200;
 /// Type of a `respond`'s body.

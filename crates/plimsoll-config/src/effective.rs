@@ -4,7 +4,7 @@
 //! comment with what then happens, so that nothing is hidden.
 
 use crate::check::format_factor;
-use crate::compile::as_written;
+use crate::compile::{SECRETS, as_written};
 use crate::flags::COMMAND_LINE;
 use crate::interpolate::escape;
 use crate::node::{Field, Fields, Node, Value};
@@ -51,7 +51,8 @@ impl Printer<'_> {
         // What was included is already here.
         let mark = if field.name == "include" { "# " } else { "" };
         // A secret's value is for nobody to see; what refers to it is.
-        let value = match (path == "admin" && field.name == "token", as_written(&field.node, self.sources)) {
+        let is_secret = SECRETS.iter().any(|secret| secret.table == path && secret.key == field.name);
+        let value = match (is_secret, as_written(&field.node, self.sources)) {
             (true, Some(written)) => written.to_owned(),
             (true, None) => quoted("(not shown)"),
             (false, _) => plain(&field.node.value),

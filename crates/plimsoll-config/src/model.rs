@@ -3,6 +3,8 @@
 //! Comes out of `compile`, which has already reported every problem, so a value of these types is always meaningful:
 //! names refer to things that exist, numbers are in range, times are positive. Nothing here knows TOML, files or sockets.
 
+mod sticky;
+
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -10,6 +12,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use self::sticky::{SameSite, Sticky, StickyCookie};
 pub use crate::secret::Secret;
 
 /// One whole configuration.
@@ -35,6 +38,8 @@ pub struct Config {
     pub http: Http,
     /// The access log.
     pub log: Log,
+    /// What sticky cookies are sealed with; there is one if a route sets them.
+    pub sticky_secret: Option<Token>,
     /// The admin addresses, if there are any.
     pub admin: Option<Admin>,
     /// Tracing, if it is on.
@@ -215,6 +220,8 @@ pub struct Route {
     pub retries: u32,
     /// Protocols that may be upgraded to, lower case (default `["websocket"]`).
     pub upgrade: Vec<String>,
+    /// How requests that belong together find the same server; only of a route that proxies.
+    pub sticky: Option<Sticky>,
 }
 
 /// The conditions of a route; all must hold.
@@ -429,12 +436,12 @@ impl std::str::FromStr for AdminBind {
     }
 }
 
-/// Where the admin token is.
+/// Where a secret is: the admin token, or what cookies are sealed with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Token {
     /// It came from the environment.
     Text(Secret),
-    /// It is the text of this file, without the line's end. Whoever opens the addresses reads it.
+    /// It is the text of this file, without the line's end. Whoever starts to serve reads it.
     File(PathBuf),
 }
 

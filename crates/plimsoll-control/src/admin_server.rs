@@ -7,7 +7,6 @@ use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use plimsoll_config::defaults::{ADMIN_CONNECTION_AGE, ADMIN_CONNECTIONS, ADMIN_HEADER};
-use plimsoll_config::model::{AdminBind, Secret, Token};
+use plimsoll_config::model::{AdminBind, Secret};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -27,8 +26,6 @@ use crate::unix_socket::{self, SocketFile};
 
 /// How long answers under way may take when the server stops.
 const LAST_ANSWER: Duration = Duration::from_millis(500);
-/// Bytes of a token's file that are looked at.
-const LARGEST_FILE: u64 = 64 << 10;
 
 /// A bound admin address.
 #[derive(Debug)]
@@ -167,27 +164,6 @@ impl Guard {
     pub(crate) fn token(&self) -> Option<Secret> {
         self.token.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
-}
-
-/// Reads the token, if there is to be one. The error names the file and never the token.
-pub fn read_token(token: Option<&Token>) -> Result<Option<Secret>, String> {
-    match token {
-        None => Ok(None),
-        Some(Token::Text(secret)) => Ok(Some(secret.clone())),
-        Some(Token::File(path)) => read_token_file(path).map(Some),
-    }
-}
-
-/// Reads a token from a file; one line end at its end is none of it.
-pub fn read_token_file(path: &Path) -> Result<Secret, String> {
-    use std::io::Read;
-    let failed = |reason: String| format!("the admin token in {} {reason}", path.display());
-    let mut text = String::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(LARGEST_FILE).read_to_string(&mut text));
-    read.map_err(|e| failed(format!("cannot be read: {e}")))?;
-    let line = text.strip_suffix('\n').unwrap_or(&text);
-    Secret::new(line.strip_suffix('\r').unwrap_or(line))
-        .map_err(|reason| failed(format!("{reason}; make one with `openssl rand -hex 32`")))
 }
 
 async fn serve<L: Listener>(mut listener: L, router: Router, mut stopped: oneshot::Receiver<()>) {

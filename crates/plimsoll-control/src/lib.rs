@@ -15,6 +15,7 @@ mod otlp;
 mod process;
 pub mod reload;
 pub mod resolve;
+pub mod secrets;
 mod status;
 pub mod systemd;
 mod unix_socket;

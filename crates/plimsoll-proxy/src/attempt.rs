@@ -290,7 +290,12 @@ impl Try<'_> {
         }
         let len = self.head.len();
         if !exchange.asked.http10 {
-            forward::interim(&mut self.interim, (&self.head, &self.buffer.filled()[..len]), None, None);
+            forward::interim(
+                &mut self.interim,
+                (&self.head, &self.buffer.filled()[..len]),
+                None,
+                (None, None),
+            );
         }
         self.buffer.consume(len);
         self.head.reset(Kind::Response);

@@ -157,7 +157,13 @@ impl Exchange<'_> {
 
     fn pick(&self, backend: usize, tried: &[u32]) -> Result<Lease, NoServer> {
         let ask = Ask { now: self.worker.deadlines.micros(), key: self.asked.key, tried };
-        self.view.backends[backend].balancer.pick(&ask, &mut self.worker.dice.borrow_mut())
+        let balancer = &self.view.backends[backend].balancer;
+        if let Some(session) = self.asked.session
+            && let Some(lease) = balancer.keep(session, &ask)
+        {
+            return Ok(lease);
+        }
+        balancer.pick(&ask, &mut self.worker.dice.borrow_mut())
     }
 
     /// `after` from now, in milliseconds; never for none.

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use plimsoll_config::model::{Http, Underscores};
 use plimsoll_http::{Field, Head, Known, TraceParent, Version, emit, framing};
 
+use crate::sticky::{self, Placed};
 use crate::{request_id, trace};
 
 /// Who is asking, as far as it can be believed.
@@ -90,6 +91,8 @@ pub(crate) struct Added<'a> {
     pub(crate) request_id: Option<(&'a str, &'a [u8])>,
     /// Where it stands in its trace, and whether that trace was there before.
     pub(crate) trace: Option<(TraceParent, bool)>,
+    /// A cookie that is ours and not the server's, where the request has it.
+    pub(crate) cookie: Option<&'a str>,
 }
 
 impl Added<'_> {
@@ -97,6 +100,11 @@ impl Added<'_> {
     fn replaces(&self, field: &Field, buffer: &[u8]) -> bool {
         self.request_id.is_some_and(|(name, _)| request_id::is_named(field, buffer, name.as_bytes()))
             || self.trace.is_some_and(|(_, continued)| trace::replaces(field, buffer, continued))
+            || self.cookie.is_some_and(|name| sticky::has_crumb(field, buffer, name))
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.request_id.is_none() && self.trace.is_none() && self.cookie.is_none()
     }
 }
 
@@ -116,11 +124,11 @@ pub(crate) fn request(
     }
     let drop_underscores = http.underscores == Underscores::Drop;
     let mut id_at = None;
-    if added.request_id.is_none() && added.trace.is_none() {
+    if added.is_nothing() {
         emit::end_to_end(out, head, buffer, |field| keep_in_request(field, buffer, drop_underscores, asked));
         forwarded(out, head, buffer, asked, client);
     } else {
-        id_at = with_ids(out, (head, buffer), asked, client, added, drop_underscores);
+        id_at = replacing(out, (head, buffer), asked, client, added, drop_underscores);
     }
     if let Some(via) = &http.via {
         emit::field(out, b"Via", via_value(head, via).as_bytes());
@@ -137,9 +145,9 @@ pub(crate) fn request(
     id_at
 }
 
-/// The fields of a request that has ids. Apart, so that the others do not pay for it.
+/// The fields of a request that has ids or a cookie of ours. Apart, so that the others do not pay for it.
 #[inline(never)]
-fn with_ids(
+fn replacing(
     out: &mut Vec<u8>,
     (head, buffer): (&Head, &[u8]),
     asked: &framing::Request,
@@ -150,6 +158,9 @@ fn with_ids(
     emit::end_to_end(out, head, buffer, |field| {
         keep_in_request(field, buffer, drop_underscores, asked) && !added.replaces(field, buffer)
     });
+    if let Some(name) = added.cookie {
+        sticky::write_rest(out, head, buffer, name);
+    }
     forwarded(out, head, buffer, asked, client);
     if let Some((name, id)) = added.request_id {
         emit::field(out, name.as_bytes(), id);
@@ -243,7 +254,7 @@ pub(crate) enum Persistence {
 }
 
 /// Appends the head that goes to a client. `body` is how the body will be framed, `stated` a length without a body; `id` is the field with the
-/// request's id.
+/// request's id, `placed` the cookie to set.
 pub(crate) fn response(
     out: &mut Vec<u8>,
     (head, buffer): (&Head, &[u8]),
@@ -251,9 +262,13 @@ pub(crate) fn response(
     stated: Option<u64>,
     persistence: Persistence,
     (via, id): (Option<&str>, Option<(&str, &[u8])>),
+    placed: Option<Placed<'_>>,
 ) {
     emit::status_line(out, head.status(), head.phrase(buffer));
     fields_with_id(out, head, buffer, id);
+    if let Some(placed) = placed {
+        placed.write(out);
+    }
     if let Some(via) = via {
         emit::field(out, b"Via", via_value(head, via).as_bytes());
     }
@@ -276,10 +291,13 @@ pub(crate) fn interim(
     out: &mut Vec<u8>,
     (head, buffer): (&Head, &[u8]),
     upgrade: Option<&[u8]>,
-    id: Option<(&str, &[u8])>,
+    (id, placed): (Option<(&str, &[u8])>, Option<Placed<'_>>),
 ) {
     emit::status_line(out, head.status(), head.phrase(buffer));
     fields_with_id(out, head, buffer, id);
+    if let Some(placed) = placed {
+        placed.write(out);
+    }
     if let Some(protocol) = upgrade {
         emit::field(out, b"Connection", b"upgrade");
         emit::field(out, b"Upgrade", protocol);

@@ -34,6 +34,7 @@ mod seats;
 mod share;
 mod snapshot;
 mod stats;
+mod sticky;
 mod stream;
 mod totals;
 mod trace;

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use plimsoll_config::model::{Action, Balance, HashKey, Underscores};
 use plimsoll_http::framing::{self, Framing};
 use plimsoll_http::{Head, Reason, Version, host_without_port};
-use plimsoll_traffic::{hash_key, idempotent, split};
+use plimsoll_traffic::{Session, hash_key, idempotent, split};
 
 use crate::access_log::Record;
 use crate::buffer::Buffer;
@@ -19,6 +19,7 @@ use crate::forward::{self, Added};
 use crate::pump::Pump;
 use crate::reply::Form;
 use crate::snapshot::{Route, View};
+use crate::sticky::Sticky;
 use crate::worker::Worker;
 use crate::{request_id, trace};
 
@@ -34,6 +35,10 @@ pub(crate) struct Asked {
     pub(crate) upgrade: Option<Box<str>>,
     /// Hash of the key that places the request, for a backend that goes by one.
     pub(crate) key: u64,
+    /// Where it belongs, on a sticky route.
+    pub(crate) session: Option<Session>,
+    /// A proxy that is trusted says that the client came over TLS. Only known on a sticky route.
+    pub(crate) over_tls: bool,
 }
 
 /// What is going to happen to a request.
@@ -85,8 +90,11 @@ pub(crate) fn plan(
     if matches!(judged.framing, Framing::Length(n) if n > route.body_max) {
         return (asked, refuse(Error::new(Who::Client, Phase::Head, What::BodyTooLarge), false));
     }
-    let backend =
-        if let [(only, _)] = weights[..] { only } else { split(weights, &mut worker.dice.borrow_mut()) };
+    let backend = match (&route.sticky, &weights[..]) {
+        (Some(sticky), _) => asked.join(sticky, (head, bytes), weights, worker, client.trusted),
+        (None, [(only, _)]) => *only,
+        (None, _) => split(weights, &mut worker.dice.borrow_mut()),
+    };
     if let Balance::Hash(hash) = &view.backends[backend].balancer.backend().balance {
         asked.key = place(&hash.key, head, bytes, target, client.address);
     }
@@ -99,6 +107,7 @@ pub(crate) fn plan(
         own_authority,
         request_id: record.id_field(),
         trace: record.trace.map(|context| (context, continued)),
+        cookie: route.sticky.as_ref().and_then(Sticky::cookie).and_then(|c| c.to_take_out(head, bytes)),
     };
     let http = &view.shared.config.http;
     let id_at = forward::request(&mut out, (head, bytes), &judged, &client, http, &added);
@@ -124,7 +133,26 @@ impl Asked {
             expects_continue: false,
             upgrade: None,
             key: 0,
+            session: None,
+            over_tls: false,
         }
+    }
+
+    /// Finds where a request of a sticky route belongs; gives its backend.
+    #[inline(never)] // keeps the way of all others short
+    fn join(
+        &mut self,
+        sticky: &Sticky,
+        (head, bytes): (&Head, &[u8]),
+        weights: &[(usize, u32)],
+        worker: &Worker,
+        trusted: bool,
+    ) -> usize {
+        let belongs = sticky.belongs((head, bytes), weights, &mut worker.dice.borrow_mut());
+        self.session = belongs.session;
+        let proto = || head.value(bytes, "x-forwarded-proto");
+        self.over_tls = trusted && proto().is_some_and(|proto| proto.eq_ignore_ascii_case(b"https"));
+        belongs.backend
     }
 }
 

@@ -18,6 +18,7 @@ use crate::forward::{self, Persistence};
 use crate::pump::{End, Pump};
 use crate::reply::Form;
 use crate::snapshot::Route;
+use crate::sticky::Placed;
 use crate::stream::Stream;
 use crate::tunnel;
 
@@ -32,12 +33,16 @@ pub(crate) async fn pass_on(
 ) -> After {
     let worker = exchange.worker;
     exchange.record.status = answer.head.status();
+    let placed = route.sticky.as_ref().and_then(|sticky| {
+        let asked = &exchange.asked;
+        sticky.cookie()?.placed((backend, lease.index()), asked.session, asked.over_tls)
+    });
     if answer.head.status() == 101 {
         exchange.record.received += up.read;
         exchange.record.received -= up.surplus.len() as u64;
         worker.give_text(std::mem::take(&mut up.head));
         drop(up);
-        return Box::pin(tunnel::open(exchange, route, answer)).await;
+        return Box::pin(tunnel::open(exchange, route, answer, placed)).await;
     }
     // An answer before the request's end. The rest of the request still flows while the answer does, for servers that answer as they
     // read; but neither connection is used again, whatever becomes of that rest.
@@ -48,8 +53,9 @@ pub(crate) async fn pass_on(
     let (mut stream, meaning) = (answer.stream, answer.meaning);
     let out = outgoing(meaning.framing, exchange.asked.http10);
     let close = early || !exchange.asked.keep_alive || exchange.is_last() || out == Framing::UntilClose;
+    let stated = meaning.stated_length;
     let mut down =
-        dress(exchange, &answer.head, answer.buffer, meaning.stated_length, (meaning.framing, out), close);
+        dress(exchange, (&answer.head, stated), answer.buffer, (meaning.framing, out), close, placed);
     worker.give_head(answer.head);
     let moved = move_body(exchange, route, &mut stream, &mut down, early.then_some(&mut *up)).await;
     up.release(&worker.buffers);
@@ -84,11 +90,11 @@ pub(crate) async fn pass_on(
 /// The pump that carries the answer: its head written anew, its body behind it.
 fn dress(
     exchange: &Exchange<'_>,
-    head: &plimsoll_http::Head,
+    (head, stated): (&plimsoll_http::Head, Option<u64>),
     mut buffer: Buffer,
-    stated: Option<u64>,
     (from, to): (Framing, Framing),
     close: bool,
+    placed: Option<Placed<'_>>,
 ) -> Pump {
     let persistence = match (close, exchange.asked.http10) {
         (true, _) => Persistence::Close,
@@ -99,7 +105,7 @@ fn dress(
     let mut out = exchange.worker.take_text();
     let len = head.len();
     let id = exchange.record.id_field();
-    forward::response(&mut out, (head, &buffer.filled()[..len]), to, stated, persistence, (via, id));
+    forward::response(&mut out, (head, &buffer.filled()[..len]), to, stated, persistence, (via, id), placed);
     buffer.consume(len);
     Pump::new(out, from, to, buffer, None)
 }

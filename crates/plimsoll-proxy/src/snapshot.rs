@@ -15,6 +15,7 @@ use plimsoll_traffic::{Backend, Balancer, Dice, Memory, Millis, Router, Server};
 
 use crate::pool::Pool;
 use crate::stats::Stats;
+use crate::sticky::{self, Sticky};
 use crate::trace::{SpanQueue, Tracer};
 
 /// One configuration, ready to serve.
@@ -46,6 +47,7 @@ pub(crate) struct Route {
     pub(crate) body_max: u64,
     pub(crate) retries: u32,
     pub(crate) upgrade: Vec<String>,
+    pub(crate) sticky: Option<Sticky>,
 }
 
 /// What one process tells the next one about a server.
@@ -60,7 +62,7 @@ pub struct Learned {
 }
 
 impl Snapshot {
-    /// Builds the runtime form; servers that `previous` has too keep what was learned about them.
+    /// Builds the runtime form of a configuration whose names are resolved and whose sticky secret has been read; servers that `previous` has too keep what was learned about them.
     #[must_use]
     pub fn new(config: Config, previous: Option<&Snapshot>) -> Snapshot {
         let backends: Vec<Arc<Backend>> = config
@@ -73,7 +75,9 @@ impl Snapshot {
             })
             .collect();
         let router = Router::new(&config.routes.iter().map(|r| r.matcher.clone()).collect::<Vec<_>>());
-        let mut routes: Vec<Route> = config.routes.iter().map(|r| Route::new(r, &config.timeouts)).collect();
+        let stickies = config.routes.iter().zip(sticky::of_routes(&config));
+        let mut routes: Vec<Route> =
+            stickies.map(|(route, sticky)| Route::new(route, &config.timeouts, sticky)).collect();
         let mut fallbacks = Vec::new();
         for listener in &config.listeners {
             fallbacks.push(listener.fallback.map(|backend| {
@@ -122,7 +126,7 @@ impl Snapshot {
 }
 
 impl Route {
-    fn new(route: &plimsoll_config::model::Route, timeouts: &Timeouts) -> Route {
+    fn new(route: &plimsoll_config::model::Route, timeouts: &Timeouts, sticky: Option<Sticky>) -> Route {
         let RouteTimeouts { first_byte, idle, tunnel, total } = route.timeouts.clone();
         Route {
             name: route.name.clone().into(),
@@ -134,6 +138,7 @@ impl Route {
             body_max: route.max_body.unwrap_or(u64::MAX),
             retries: route.retries,
             upgrade: route.upgrade.clone(),
+            sticky,
         }
     }
 
@@ -150,6 +155,7 @@ impl Route {
             body_max: u64::MAX,
             retries: plimsoll_config::defaults::RETRIES as u32,
             upgrade: vec!["websocket".into()],
+            sticky: None,
         }
     }
 }

@@ -15,10 +15,16 @@ use crate::exchange::Exchange;
 use crate::forward;
 use crate::pump::{Cut, End, Pump};
 use crate::snapshot::Route;
+use crate::sticky::Placed;
 use crate::stream::Stream;
 
 /// Sends the 101 and tunnels.
-pub(crate) async fn open(exchange: &mut Exchange<'_>, route: &Route, answer: Answer) -> After {
+pub(crate) async fn open(
+    exchange: &mut Exchange<'_>,
+    route: &Route,
+    answer: Answer,
+    placed: Option<Placed<'_>>,
+) -> After {
     let worker = exchange.worker;
     exchange.record.phase = Phase::Tunnel;
     exchange.total_due = u64::MAX;
@@ -28,7 +34,7 @@ pub(crate) async fn open(exchange: &mut Exchange<'_>, route: &Route, answer: Ans
         &mut out,
         (&head, &buffer.filled()[..head.len()]),
         exchange.asked.upgrade.as_deref().map(str::as_bytes),
-        exchange.record.id_field(),
+        (exchange.record.id_field(), placed),
     );
     buffer.consume(head.len());
     worker.give_head(head);

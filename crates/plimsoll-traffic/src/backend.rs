@@ -14,6 +14,7 @@ use plimsoll_config::model;
 
 use crate::hashing::Hashing;
 use crate::ramp::{self, Ramp};
+use crate::rendezvous::Seat;
 use crate::server::{Live, Server};
 use crate::subset;
 use crate::weights::Weights;
@@ -33,6 +34,8 @@ pub struct Backend {
     pub(crate) mean_weight: f32,
     /// Servers whose share still grows.
     pub(crate) ramp: Ramp,
+    /// By server index, for sessions that go by a key.
+    pub(crate) seats: Box<[Seat]>,
     /// For `hash` with a bound: requests in flight to all servers. Its own line: every request writes it.
     pub(crate) in_flight: Arc<Total>,
 }
@@ -87,6 +90,7 @@ impl Backend {
                 weights.iter().sum::<f32>() / weights.len() as f32
             },
             ramp: Ramp::new(spec.slow_start, &servers),
+            seats: servers.iter().map(|server| Seat::new(&server.name, server.weight)).collect(),
             in_flight: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.in_flight)),
             servers,
         }

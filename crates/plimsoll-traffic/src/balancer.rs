@@ -8,6 +8,8 @@
 //! server at all: the level that `levels` chose; the other levels by priority; backups; then the same again with servers that
 //! refused a connection in the last second. So full servers don't bring in the backups (as in HAProxy): the answer is then `Full`.
 
+mod session;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -40,6 +42,8 @@ const SAMPLE: usize = 8;
 const DRAWS: usize = 8;
 /// Picks that may lose a server's last slot to another worker before any free slot is taken.
 const RACES: usize = 4;
+
+pub use session::{Session, Split};
 
 /// A worker's view of one backend: it chooses, and owns what only this worker needs to remember.
 #[derive(Debug)]

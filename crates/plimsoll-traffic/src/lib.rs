@@ -32,7 +32,7 @@ pub mod time;
 mod weights;
 
 pub use backend::Backend;
-pub use balancer::{Ask, Balancer, NoServer, hash_key};
+pub use balancer::{Ask, Balancer, NoServer, Session, Split, hash_key};
 pub use dice::Dice;
 pub use lease::Lease;
 pub use limit::{ClientSlot, Gate, GateSlot, PerClient};

@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use plimsoll_config::model::{AdminBind, Secret};
-use plimsoll_control::admin_server::{read_token, read_token_file};
+use plimsoll_control::secrets::{read_token, read_token_file};
 
 use crate::cli;
 use crate::configuration;

@@ -20,6 +20,7 @@ use plimsoll_control::exporter::Exporters;
 use plimsoll_control::handover::{Given, GivenDoor};
 use plimsoll_control::reload::{Outcome, Request, Watch, Wish};
 use plimsoll_control::resolve::{Resolution, Unresolved};
+use plimsoll_control::secrets::read_sticky_secret;
 use plimsoll_control::systemd::{self, Heartbeat};
 use plimsoll_proxy::{Proxy, Snapshot, StartError, notice};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -75,8 +76,8 @@ pub(crate) enum Failed {
     Start(StartError),
     /// An admin address cannot be bound.
     Admin(AdminBind, io::Error),
-    /// There is to be a token for it, and there is none.
-    Token(String),
+    /// There is to be a token or another secret, and there is none.
+    Secret(String),
     /// Nothing can send spans.
     Tracing(io::Error),
 }
@@ -89,7 +90,7 @@ impl fmt::Display for Failed {
             Failed::Start(error) => error.fmt(f),
             Failed::Tracing(error) => write!(f, "cannot start what sends spans: {error}"),
             Failed::Admin(address, error) => write!(f, "cannot listen on {address} ([admin] bind): {error}"),
-            Failed::Token(reason) => f.write_str(reason),
+            Failed::Secret(reason) => f.write_str(reason),
         }
     }
 }
@@ -106,11 +107,12 @@ impl Failed {
 ///
 /// With sockets from an old process it tells that one to end once everything serves.
 pub(crate) async fn start(
-    config: Config,
+    mut config: Config,
     file: Option<PathBuf>,
     given: Option<Given>,
 ) -> Result<Running, Failed> {
     let program = upgrade::own_program();
+    read_sticky_secret(&mut config).map_err(Failed::Secret)?;
     let config = begin_to_resolve(config)?.outcome().await.map_err(|all| unresolved(&all))?;
     let mut exporters = Exporters::default();
     let prepared = exporters.prepare(config.tracing.as_ref()).map_err(Failed::Tracing)?;

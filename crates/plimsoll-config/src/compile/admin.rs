@@ -1,6 +1,6 @@
 //! The admin addresses: where, who may open a Unix socket, and the token without which nothing beyond this machine is bound.
 //!
-//! A token itself never stands in a configuration's text: problems quote lines, and `plimsoll config` prints values. It is named by a
+//! A token (or another secret, see `SECRETS`) itself never stands in a configuration's text: problems quote lines, and `plimsoll config` prints values. It is named by a
 //! file or an environment variable, and both show only the name.
 
 use std::net::{IpAddr, SocketAddr};
@@ -12,6 +12,40 @@ use crate::model::{Admin, AdminBind, Secret, Token};
 use crate::node::{Field, Fields, Node, Written};
 use crate::problem::{Code, Problem};
 use crate::source::{At, Source};
+
+/// A key whose value is nobody's business.
+pub(crate) struct Confidential {
+    pub(crate) table: &'static str,
+    pub(crate) key: &'static str,
+    /// What messages call it.
+    called: &'static str,
+    /// A variable and a file as examples.
+    examples: (&'static str, &'static str),
+}
+
+/// All of them.
+pub(crate) static SECRETS: [Confidential; 2] = [ADMIN_TOKEN, STICKY_SECRET];
+
+const ADMIN_TOKEN: Confidential = Confidential {
+    table: "admin",
+    key: "token",
+    called: "the admin token",
+    examples: ("ADMIN_TOKEN", "/etc/plimsoll/admin.token"),
+};
+pub(super) const STICKY_SECRET: Confidential = Confidential {
+    table: "sticky",
+    key: "secret",
+    called: "the sticky secret",
+    examples: ("STICKY_SECRET", "/etc/plimsoll/sticky.secret"),
+};
+
+impl Confidential {
+    /// How to write it.
+    pub(super) fn example(&self) -> String {
+        let Confidential { key, examples: (variable, file), .. } = self;
+        format!("`{key} = {{ file = \"{file}\" }}` or `{key} = \"${{{variable}}}\"`")
+    }
+}
 
 impl Compiler<'_> {
     pub(super) fn admin(&mut self, root: &Fields) -> Option<Admin> {
@@ -30,7 +64,7 @@ impl Compiler<'_> {
         }
         let has_unix = binds.iter().any(|(bind, _)| matches!(bind, AdminBind::Unix(_)));
         let mode = self.mode(table, has_unix || binds.is_empty());
-        let token = self.token(table);
+        let token = self.secret(&ADMIN_TOKEN, table);
         if !table.probably_has("token") {
             binds.iter().for_each(|(bind, at)| self.check_reach(bind, *at));
         }
@@ -45,7 +79,8 @@ impl Compiler<'_> {
                 format!("other machines can reach the admin address `{address}`, which has no token");
             let problem = Problem::new(Code::MissingKey, at, message);
             self.report.error(problem.help(format!(
-                "add `token = {{ file = \"/etc/plimsoll/admin.token\" }}` or `token = \"${{ADMIN_TOKEN}}\"`, or write \"127.0.0.1:{}\"",
+                "add {}, or write \"127.0.0.1:{}\"",
+                ADMIN_TOKEN.example(),
                 address.port()
             )));
         }
@@ -65,32 +100,33 @@ impl Compiler<'_> {
         self.read(field.node.text(), parse_mode)
     }
 
-    fn token(&mut self, table: &Fields) -> Option<Token> {
-        let field = table.find("token")?;
+    /// Where a secret is.
+    pub(super) fn secret(&mut self, secret: &Confidential, table: &Fields) -> Option<Token> {
+        let field = table.find(secret.key)?;
         if let Some(fields) = field.node.fields() {
-            return self.read(fields.text("file"), parse_file).map(|path| Token::File(path.into()));
+            let file = fields.text("file")?;
+            return self.accept(parse_file(file.text, secret), file.at).map(|path| Token::File(path.into()));
         }
         let Written { text, at } = field.node.text()?;
         let checked = Secret::new(text).map_err(|reason| {
-            Fault::new(Code::BadValue, format!("the admin token {reason}"))
+            Fault::new(Code::BadValue, format!("{} {reason}", secret.called))
                 .help("make one with `openssl rand -hex 32`")
         });
         self.accept(checked, at).map(Token::Text)
     }
 
-    /// The text of a token is a reference to the environment and nothing else. Asked before its value is judged, which comes from there.
-    pub(super) fn check_token_is_referred_to(&mut self, root: &Fields, sources: &[Source]) {
-        let admin = root.find("admin");
-        let token = admin.and_then(|admin| admin.node.fields()).and_then(|fields| fields.find("token"));
-        let (Some(admin), Some(Field { node, .. })) = (admin, token) else { return };
+    /// The text of a secret is a reference to the environment and nothing else. Asked before its value is judged, which comes from there.
+    pub(super) fn check_is_referred_to(&mut self, secret: &Confidential, root: &Fields, sources: &[Source]) {
+        let table = root.find(secret.table);
+        let found = table.and_then(|table| table.node.fields()).and_then(|fields| fields.find(secret.key));
+        let (Some(table), Some(Field { node, .. })) = (table, found) else { return };
         if node.text().is_some() && as_written(node, sources).is_none() {
-            // Not at the token's own line, which would be shown.
-            let problem =
-                Problem::new(Code::BadValue, admin.at, "the admin token stands in the configuration itself");
-            self.report.error(problem.help(
-                "write `token = { file = \"…\" }` or `token = \"${ADMIN_TOKEN}\"`, and take another token: this one may have been seen"
-                    .to_owned(),
-            ));
+            // Not at the secret's own line, which would be shown.
+            let message = format!("{} stands in the configuration itself", secret.called);
+            let Confidential { key, examples: (variable, _), .. } = secret;
+            self.report.error(Problem::new(Code::BadValue, table.at, message).help(format!(
+                "write `{key} = {{ file = \"…\" }}` or `{key} = \"${{{variable}}}\"`, and take another {key}: this one may have been seen"
+            )));
         }
     }
 
@@ -108,7 +144,7 @@ impl Compiler<'_> {
     }
 }
 
-/// A token as it stands in the text, quotes included, if that is one reference without a default: what may be shown of it.
+/// A secret as it stands in the text, quotes included, if that is one reference without a default: what may be shown of it.
 pub(crate) fn as_written<'a>(node: &Node, sources: &'a [Source]) -> Option<&'a str> {
     let text = sources.get(node.at.file)?.text.get(node.at.start..node.at.end)?;
     let name = text.trim_matches(['"', '\'']).strip_prefix("${")?.strip_suffix('}')?;
@@ -126,10 +162,10 @@ fn parse_mode(text: &str) -> Result<u32, Fault> {
     }
 }
 
-fn parse_file(text: &str) -> Result<String, Fault> {
+fn parse_file(text: &str, secret: &Confidential) -> Result<String, Fault> {
     if text.is_empty() || text.contains('\0') {
         return Err(Fault::new(Code::BadValue, "`file` names no file")
-            .help("write a path: \"/etc/plimsoll/admin.token\""));
+            .help(format!("write a path: \"{}\"", secret.examples.1)));
     }
     Ok(text.to_owned())
 }

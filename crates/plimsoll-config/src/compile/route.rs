@@ -36,6 +36,7 @@ impl Compiler<'_> {
     }
 
     fn route(&mut self, name: String, matcher: Matcher, action: Action, fields: &Fields) -> Route {
+        let sticky = fields.table("sticky").and_then(|table| self.sticky(table, &action));
         Route {
             name,
             matcher,
@@ -44,6 +45,7 @@ impl Compiler<'_> {
             max_body: fields.number("max_body"),
             retries: fields.table("retry").and_then(|retry| retry.count("attempts")).unwrap_or(0),
             upgrade: self.upgrade(fields.items("upgrade")),
+            sticky,
         }
     }
 

@@ -3,7 +3,7 @@
 //! Texts are shown to users (reference, schema, messages), so they are sentences about what happens.
 
 use super::Default::{Alternative, Filled, Number, Required, Said, Text, Texts};
-use super::{Kind, Table, key};
+use super::{Choice, Kind, Table, key};
 use crate::defaults as d;
 
 pub(super) static ROUTE: Table = Table {
@@ -72,8 +72,15 @@ pub(super) static ROUTE: Table = Table {
             "Protocols that a connection may be upgraded to; `[]` allows none. Only with `to`.",
         )
         .only_with("to"),
+        key(
+            "sticky",
+            Kind::Short("by", &ROUTE_STICKY),
+            Said("every request by itself"),
+            "Keeps a client's requests at one server: by a cookie or a header, or a table with the keys below. Only with `to`.",
+        )
+        .only_with("to"),
     ],
-    later: &["limit", "sticky", "hedge", "priority", "rewrite", "headers", "auth", "cache"],
+    later: &["limit", "hedge", "priority", "rewrite", "headers", "auth", "cache"],
     elsewhere: &[
         ("backend", "to"),
         ("service", "to"),
@@ -83,8 +90,58 @@ pub(super) static ROUTE: Table = Table {
         ("hostname", "host"),
         ("prefix", "path"),
         ("timeouts", "timeout"),
+        ("affinity", "sticky"),
+        ("session", "sticky"),
+        ("session_affinity", "sticky"),
+        ("stickiness", "sticky"),
     ],
 };
+
+pub(super) static ROUTE_STICKY: Table = Table {
+    id: "route_sticky",
+    title: "a route's sticky table",
+    about: "How requests that belong together are told.",
+    keys: &[
+        key(
+            "by",
+            Kind::Text("sticky key"),
+            Required,
+            "`cookie` or `cookie:NAME`: the answer sets a sealed cookie, which takes the `secret` of `[sticky]`; without a name it is called `plimsoll-` and the first backend of `to`. `header:NAME`: the same value goes to the same server; a request without it is balanced like any other.",
+        ),
+        key(
+            "max_age",
+            Kind::Time(d::SHORTEST_COOKIE, d::LONGEST),
+            Said("until the browser ends its session"),
+            "How long a client keeps the cookie, from when it was set. Only with a cookie.",
+        ),
+        key("path", Kind::Text("path"), Said("`/`"), "The cookie's `Path`. Only with a cookie."),
+        key(
+            "same_site",
+            Kind::Choice(&SAME_SITE),
+            Said("`lax`"),
+            "The cookie's `SameSite`; `none` sets `Secure` too, as browsers want it. Only with a cookie.",
+        ),
+        key(
+            "secure",
+            Kind::Bool,
+            Said("where a trusted proxy says `X-Forwarded-Proto: https`"),
+            "`true` always sets the cookie's `Secure`. Only with a cookie.",
+        ),
+    ],
+    later: &["domain"],
+    elsewhere: &[
+        ("cookie", "by"),
+        ("header", "by"),
+        ("key", "by"),
+        ("name", "by"),
+        ("ttl", "max_age"),
+        ("expires", "max_age"),
+        ("maxlife", "max_age"),
+        ("samesite", "same_site"),
+    ],
+};
+
+static SAME_SITE: Choice = Choice { words: &["lax", "strict", "none"], later: &[], elsewhere: &[] };
 
 pub(super) static RESPOND: Table = Table {
     id: "respond",

@@ -214,6 +214,20 @@ pub(super) static ADMIN: Table = Table {
     ],
 };
 
+pub(super) static STICKY: Table = Table {
+    id: "sticky",
+    title: "[sticky]",
+    about: "What all sticky routes have in common.",
+    keys: &[key(
+        "secret",
+        Kind::TextOr("environment variable", &Kind::Table(&SECRET)),
+        Required,
+        "What cookies are sealed with; the same on all instances behind one address. `\"${NAME}\"` takes it from the environment. With another secret every session finds a server anew.",
+    )],
+    later: &[],
+    elsewhere: &[("key", "secret"), ("token", "secret"), ("password", "secret")],
+};
+
 pub(super) static SECRET: Table = Table {
     id: "secret",
     title: "a secret",

@@ -5,8 +5,8 @@
 
 use super::Default::{Bool, Filled, Required, Said};
 use super::backends::{BACKEND, BALANCE, LISTEN, SERVER, SUBSET};
-use super::routes::{REDIRECT, RESPOND, RETRY, ROUTE, ROUTE_TIMEOUT};
-use super::settings::{ADMIN, HTTP, LIMITS, LOG, SECRET, TIMEOUT};
+use super::routes::{REDIRECT, RESPOND, RETRY, ROUTE, ROUTE_STICKY, ROUTE_TIMEOUT};
+use super::settings::{ADMIN, HTTP, LIMITS, LOG, SECRET, STICKY, TIMEOUT};
 use super::tracing::TRACING;
 use super::{Kind, Table, key};
 use crate::defaults as d;
@@ -24,10 +24,12 @@ pub(crate) static ALL: &[&Table] = &[
     &REDIRECT,
     &ROUTE_TIMEOUT,
     &RETRY,
+    &ROUTE_STICKY,
     &TIMEOUT,
     &LIMITS,
     &HTTP,
     &LOG,
+    &STICKY,
     &ADMIN,
     &SECRET,
     &TRACING,
@@ -74,6 +76,12 @@ pub(crate) static ROOT: Table = Table {
         key("limits", Kind::Table(&LIMITS), Filled, "Sizes and counts that peers cannot exceed."),
         key("http", Kind::Table(&HTTP), Filled, "Choices about HTTP itself."),
         key("log", Kind::Table(&LOG), Filled, "The access log."),
+        key(
+            "sticky",
+            Kind::Table(&STICKY),
+            Said("no sticky cookies"),
+            "What all sticky routes have in common.",
+        ),
         key("admin", Kind::Table(&ADMIN), Said("no admin address"), "The admin addresses."),
         key(
             "tracing",

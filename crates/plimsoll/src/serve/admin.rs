@@ -5,8 +5,9 @@
 use std::sync::Arc;
 
 use plimsoll_config::model::{Admin as Wanted, AdminBind, Config};
-use plimsoll_control::admin_server::{Admin, Door, read_token};
+use plimsoll_control::admin_server::{Admin, Door};
 use plimsoll_control::handover::GivenDoor;
+use plimsoll_control::secrets::read_token;
 use plimsoll_proxy::notice;
 
 use super::{Failed, Running};
@@ -29,7 +30,7 @@ impl Running {
     /// Opens what is new in `config`; nothing else has changed yet, also not by an error.
     pub(super) fn prepare_admin(&mut self, config: &Config) -> Result<Prepared, Failed> {
         let Some(wanted) = &config.admin else { return Ok(Prepared { fresh: Vec::new(), token: None }) };
-        let token = read_token(wanted.token.as_ref()).map_err(Failed::Token)?;
+        let token = read_token(wanted.token.as_ref()).map_err(Failed::Secret)?;
         let mut fresh = Vec::new();
         for bind in &wanted.binds {
             let is_open = |admin: &Admin| admin.bind() == bind;
@@ -70,7 +71,7 @@ impl Running {
             let door = Door::given(bind.clone(), given.socket, given.identity);
             let Some(wanted) = wanted.filter(|wanted| wanted.binds.contains(&bind)) else { continue };
             let failed = |error| Failed::Admin(bind.clone(), error);
-            let token = read_token(wanted.token.as_ref()).map_err(Failed::Token)?;
+            let token = read_token(wanted.token.as_ref()).map_err(Failed::Secret)?;
             let admin = Admin::start(door, token.clone(), Arc::clone(&self.published)).map_err(failed)?;
             admin.adopt(token, wanted.mode).map_err(failed)?;
             notice(&format!("admin on {}", admin.address()));

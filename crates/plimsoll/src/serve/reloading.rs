@@ -10,6 +10,7 @@ use plimsoll_config::model::Config;
 use plimsoll_control::files;
 use plimsoll_control::reload::{Outcome, Watch};
 use plimsoll_control::resolve::Resolution;
+use plimsoll_control::secrets::read_sticky_secret;
 use plimsoll_control::systemd;
 use plimsoll_proxy::{Snapshot, notice};
 use tokio::sync::oneshot;
@@ -63,8 +64,9 @@ impl Running {
             *watch = Watch::new(&path);
         }
         let watch = Watch::new(&path);
-        let loaded = files::load_file(&path).map_err(|error| error.render(false))?;
-        let resolution = begin_to_resolve(loaded.config).map_err(|failed| line(&failed))?;
+        let mut config = files::load_file(&path).map_err(|error| error.render(false))?.config;
+        read_sticky_secret(&mut config).map_err(|reason| line(&Failed::Secret(reason)))?;
+        let resolution = begin_to_resolve(config).map_err(|failed| line(&failed))?;
         Ok((path, watch, resolution))
     }
 

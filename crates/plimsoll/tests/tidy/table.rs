@@ -93,7 +93,7 @@ pub(crate) const CRATES: &[Crate] = &[
     Crate {
         name: "plimsoll-proxy",
         below: &["plimsoll-config", "plimsoll-http", "plimsoll-traffic"],
-        others: &["ipnet", "jiff", "rustix", "socket2", "tokio"],
+        others: &["hmac", "ipnet", "jiff", "rustix", "sha2", "socket2", "tokio"],
         never: &[&[
             Never("plimsoll_control", "the data plane does not know who controls it"),
             Never("toml", "configuration arrives as a model"),
