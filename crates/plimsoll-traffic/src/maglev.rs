@@ -37,13 +37,24 @@ impl Maglev {
 
     /// The servers for a key, in the order in which they should be asked, the same for the same table everywhere.
     ///
-    /// The followers of a slot belong to all servers by weight, so the keys of one that is out spread evenly, and only
-    /// its keys move.
+    /// Each is that of a slot drawn anew from the key. The slots behind the first one would not do: who follows whom in the table is not left to
+    /// chance, so the keys of one that is out would spread unevenly, and bounded loads would pile up beside full servers.
     pub(crate) fn servers(&self, key: u64) -> impl Iterator<Item = u32> {
-        let start = if self.slots.is_empty() { 0 } else { (key % self.slots.len() as u64) as usize };
-        let (before, after) = self.slots.split_at(start);
-        after.iter().chain(before).take(WALK).copied()
+        let slots = &self.slots;
+        let draws = if slots.is_empty() { 0 } else { WALK };
+        (0..draws as u64).map(move |draw| {
+            let drawn = if draw == 0 { key } else { mix(key, draw) };
+            slots[(drawn % slots.len() as u64) as usize]
+        })
     }
+}
+
+/// The `draw`-th number of a key: a step of splitmix64 (Steele, Lea and Flood, 2014).
+fn mix(key: u64, draw: u64) -> u64 {
+    let mut z = key.wrapping_add(draw.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 #[cfg(test)]
