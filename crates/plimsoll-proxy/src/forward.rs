@@ -272,7 +272,7 @@ pub(crate) fn response(
     body: framing::Framing,
     stated: Option<u64>,
     persistence: Persistence,
-    ours: Ours<'_>,
+    ours: &Ours<'_>,
 ) {
     emit::status_line(out, head.status(), head.phrase(buffer));
     if ours.keeps_reports {
@@ -280,7 +280,7 @@ pub(crate) fn response(
     } else {
         fields_with_id(out, head, buffer, ours.id);
     }
-    if let Some(placed) = ours.placed {
+    if let Some(placed) = &ours.placed {
         placed.write(out);
     }
     if let Some(via) = ours.via {

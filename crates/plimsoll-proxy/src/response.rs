@@ -106,7 +106,7 @@ fn dress(
     let len = head.len();
     let id = exchange.record.id_field();
     let ours = Ours { via, id, keeps_reports: exchange.keeps_reports(), placed };
-    forward::response(&mut out, (head, &buffer.filled()[..len]), to, stated, persistence, ours);
+    forward::response(&mut out, (head, &buffer.filled()[..len]), to, stated, persistence, &ours);
     buffer.consume(len);
     Pump::new(out, from, to, buffer, None)
 }
