@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod load_report;
 #[path = "../../crates/plimsoll-http/tests/oracle/mod.rs"]
 pub mod oracle;
 #[path = "../../crates/plimsoll-http/tests/reading/mod.rs"]

@@ -57,6 +57,24 @@ pub const SLOW_START: Duration = seconds(10);
 pub const LONGEST_RAMP: Duration = seconds(3_600);
 /// Shortest memory of `ewma`: below that, what was measured is forgotten while a slow answer is awaited.
 pub const SHORTEST_DECAY: Duration = Duration::from_millis(100);
+/// Which servers are hot for `prequal`: above the paper's baseline, 2^-0.25, of what was reported.
+pub const PREQUAL_QUANTILE: u64 = 84;
+/// How long a report counts for `prequal`: the paper's value.
+pub const PREQUAL_AGE: Duration = seconds(1);
+/// Probes for each request: the paper's value; fewer than one is too few.
+pub const PREQUAL_PROBES: u64 = 300;
+/// Fewest and most probes for each request, in hundredths.
+pub const PROBES: (u64, u64) = (1, 1_000);
+/// Servers below which `prequal` is no better than `p2c`: of so few, sixteen reports are of all.
+pub const PREQUAL_SERVERS: usize = 20;
+/// Servers report their weights so long before they count: gRPC's value; the first figures of a server that has just started are odd.
+pub const REPORT_BLACKOUT: Duration = seconds(10);
+/// How long a reported weight counts: gRPC's value.
+pub const REPORT_EXPIRATION: Duration = seconds(180);
+/// How much errors weigh in a reported weight, in hundredths: gRPC's value.
+pub const ERROR_PENALTY: u64 = 100;
+/// Greatest of these.
+pub const MOST_PENALTY: u64 = 1_000;
 /// How `hash` maps keys to servers: the most even of the three.
 pub const HASH_METHOD: &str = "maglev";
 /// Least and greatest `bound`, in hundredths: below, nearly every key moves; above, it bounds nothing.

@@ -3,6 +3,7 @@
 //! Comes out of `compile`, which has already reported every problem, so a value of these types is always meaningful:
 //! names refer to things that exist, numbers are in range, times are positive. Nothing here knows TOML, files or sockets.
 
+mod reports;
 mod sticky;
 
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use self::reports::{Prequal, Probe, Reported};
 pub use self::sticky::{SameSite, Sticky, StickyCookie};
 pub use crate::secret::Secret;
 
@@ -72,12 +74,15 @@ pub struct Backend {
     pub slow_start: Duration,
     /// How many of the servers one instance uses; `None` is all.
     pub subset: Option<Subset>,
+    /// Servers report their weights themselves; `None`: only the file says.
+    pub reported: Option<Reported>,
 }
 
 impl Backend {
     /// A backend with nothing but these; every server has its whole share from the start.
     pub fn new(name: &str, servers: Vec<Server>, balance: Balance) -> Backend {
-        Backend { name: name.to_owned(), servers, balance, slow_start: Duration::ZERO, subset: None }
+        let (name, slow_start) = (name.to_owned(), Duration::ZERO);
+        Backend { name, servers, balance, slow_start, subset: None, reported: None }
     }
 }
 
@@ -143,6 +148,8 @@ pub enum Balance {
     First,
     /// Power of two choices on measured latency times requests in flight.
     Ewma(Ewma),
+    /// The best of the servers that lately reported their load.
+    Prequal(Prequal),
 }
 
 /// The parameters of `hash`.

@@ -17,7 +17,9 @@ use crate::attempt::{self, Answer, Failed};
 use crate::buffer::Buffer;
 use crate::downstream::{After, Downstream};
 use crate::error::{Error, Phase, What, Who};
+use crate::load_report;
 use crate::plan::{Asked, Plan, plan};
+use crate::probe;
 use crate::pump::Pump;
 use crate::reply::{self, Form, Reply, Sending};
 use crate::response;
@@ -80,6 +82,9 @@ impl Exchange<'_> {
                 }
             };
             self.record.server = Some(lease.index());
+            if lease.hears() {
+                probe::send_due(self.worker, &self.view, backend);
+            }
             let result = self.try_server(route, backend, &lease, &mut up, tried.len()).await;
             self.tell_policy(&lease, &result);
             match result {
@@ -96,6 +101,9 @@ impl Exchange<'_> {
 
     /// Tells a policy that learns how the server dealt with the request.
     fn tell_policy(&self, lease: &Lease, result: &Result<Answer, Failed>) {
+        if lease.hears() {
+            self.hear(lease, result);
+        }
         if !lease.learns() {
             return;
         }
@@ -107,6 +115,22 @@ impl Exchange<'_> {
         };
         self.worker.deadlines.precise();
         lease.observe(&Outcome::new(self.worker.deadlines.micros(), verdict));
+    }
+
+    /// Passes on what the server reports of its load with its answer.
+    #[inline(never)]
+    fn hear(&self, lease: &Lease, result: &Result<Answer, Failed>) {
+        if let Ok(answer) = result
+            && let Some(report) = load_report::read(&answer.head, answer.buffer.filled())
+        {
+            self.worker.deadlines.precise();
+            lease.hear(&report, self.worker.deadlines.micros());
+        }
+    }
+
+    /// Whether the report of a server's load stays here.
+    pub(crate) fn keeps_reports(&self) -> bool {
+        self.record.backend.is_some_and(|backend| self.view.backends[backend].balancer.hears())
     }
 
     /// One server; a pooled connection that turns out to be dead is replaced by a fresh one, once.

@@ -10,7 +10,7 @@ use plimsoll_config::model::{Http, Underscores};
 use plimsoll_http::{Field, Head, Known, TraceParent, Version, emit, framing};
 
 use crate::sticky::{self, Placed};
-use crate::{request_id, trace};
+use crate::{load_report, request_id, trace};
 
 /// Who is asking, as far as it can be believed.
 #[derive(Debug, Clone, Copy)]
@@ -253,23 +253,37 @@ pub(crate) enum Persistence {
     Close,
 }
 
-/// Appends the head that goes to a client. `body` is how the body will be framed, `stated` a length without a body; `id` is the field with the
-/// request's id, `placed` the cookie to set.
+/// What of an answer's head is ours.
+pub(crate) struct Ours<'a> {
+    /// How we name ourselves in `Via`.
+    pub(crate) via: Option<&'a str>,
+    /// The field with the request's id.
+    pub(crate) id: Option<(&'a str, &'a [u8])>,
+    /// What the server reports of its load does not go on.
+    pub(crate) keeps_reports: bool,
+    /// The cookie to set.
+    pub(crate) placed: Option<Placed<'a>>,
+}
+
+/// Appends the head that goes to a client. `body` is how the body will be framed, `stated` a length without a body.
 pub(crate) fn response(
     out: &mut Vec<u8>,
     (head, buffer): (&Head, &[u8]),
     body: framing::Framing,
     stated: Option<u64>,
     persistence: Persistence,
-    (via, id): (Option<&str>, Option<(&str, &[u8])>),
-    placed: Option<Placed<'_>>,
+    ours: &Ours<'_>,
 ) {
     emit::status_line(out, head.status(), head.phrase(buffer));
-    fields_with_id(out, head, buffer, id);
-    if let Some(placed) = placed {
+    if ours.keeps_reports {
+        fields_without_report(out, head, buffer, ours.id);
+    } else {
+        fields_with_id(out, head, buffer, ours.id);
+    }
+    if let Some(placed) = &ours.placed {
         placed.write(out);
     }
-    if let Some(via) = via {
+    if let Some(via) = ours.via {
         emit::field(out, b"Via", via_value(head, via).as_bytes());
     }
     match (body, stated) {
@@ -310,6 +324,17 @@ fn fields_with_id(out: &mut Vec<u8>, head: &Head, buffer: &[u8], id: Option<(&st
     match id {
         None => emit::end_to_end(out, head, buffer, |_| true),
         Some(id) => replace_id(out, head, buffer, id),
+    }
+}
+
+/// The same without the report of the server's load.
+#[inline(never)]
+fn fields_without_report(out: &mut Vec<u8>, head: &Head, buffer: &[u8], id: Option<(&str, &[u8])>) {
+    let is_id =
+        |field: &Field| id.is_some_and(|(name, _)| request_id::is_named(field, buffer, name.as_bytes()));
+    emit::end_to_end(out, head, buffer, |field| !load_report::is_named(field, buffer) && !is_id(field));
+    if let Some((name, id)) = id {
+        emit::field(out, name.as_bytes(), id);
     }
 }
 

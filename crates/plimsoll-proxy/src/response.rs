@@ -14,7 +14,7 @@ use crate::buffer::Buffer;
 use crate::downstream::After;
 use crate::error::{Error, Phase, What, Who};
 use crate::exchange::Exchange;
-use crate::forward::{self, Persistence};
+use crate::forward::{self, Ours, Persistence};
 use crate::pump::{End, Pump};
 use crate::reply::Form;
 use crate::snapshot::Route;
@@ -105,7 +105,8 @@ fn dress(
     let mut out = exchange.worker.take_text();
     let len = head.len();
     let id = exchange.record.id_field();
-    forward::response(&mut out, (head, &buffer.filled()[..len]), to, stated, persistence, (via, id), placed);
+    let ours = Ours { via, id, keeps_reports: exchange.keeps_reports(), placed };
+    forward::response(&mut out, (head, &buffer.filled()[..len]), to, stated, persistence, &ours);
     buffer.consume(len);
     Pump::new(out, from, to, buffer, None)
 }

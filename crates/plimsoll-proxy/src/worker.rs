@@ -24,6 +24,7 @@ use crate::deadline::{Deadlines, TICK};
 use crate::listener::{self, Bound, Door};
 use crate::log_writer::LogQueue;
 use crate::notice::leave;
+use crate::probe::Probes;
 use crate::seats::Seats;
 use crate::share::{Handed, Shares};
 use crate::snapshot::{Snapshot, View};
@@ -94,6 +95,7 @@ pub(crate) struct Worker {
     heads: RefCell<Vec<Box<Head>>>,
     texts: RefCell<Vec<Vec<u8>>>,
     pub(crate) seats: Seats,
+    pub(crate) probes: Probes,
     /// Accept loops and connections that are still there.
     busy: Cell<u32>,
     quiet: Notify,
@@ -303,6 +305,7 @@ pub(crate) fn run(start: Start) -> io::Result<bool> {
         heads: RefCell::default(),
         texts: RefCell::default(),
         seats: Seats::default(),
+        probes: Probes::default(),
         busy: Cell::new(0),
         quiet: Notify::new(),
     });

@@ -4,11 +4,12 @@
 //! is picked for and delivered, the server answers or not, the balancer tries again as production's rules say, the client gives up or
 //! tries once more. `front` asks production, `machine` works, `surroundings` changes the world. One seed gives one result.
 
-use plimsoll_traffic::{Again, Attempt, Failure, again};
+use plimsoll_traffic::{Again, Attempt, Failure, Report as LoadReport, again};
 
 use crate::arrivals::{Arrivals, Stream};
 use crate::events::{Ending, Event, Events, Token};
 use crate::front::{Fate, Front};
+use crate::gauge::Gauge;
 use crate::law::exponential;
 use crate::machine::{Degrade, Job, Machine};
 use crate::policy::Policy;
@@ -32,6 +33,8 @@ pub(crate) struct Run<'a> {
     pub(crate) streams: Streams,
     pub(crate) front: Front,
     pub(crate) machines: Vec<Machine>,
+    /// What servers know of their load; empty where nobody hears of it.
+    gauges: Vec<Gauge>,
     pub(crate) requests: Requests,
     pub(crate) surroundings: Surroundings,
     pub(crate) report: Report,
@@ -92,6 +95,7 @@ impl<'a> Run<'a> {
             unit,
             now: 0,
             events: Events::default(),
+            gauges: if front.hears() { vec![Gauge::default(); world.servers.len()] } else { Vec::new() },
             front,
             machines: world.servers.iter().map(machine).collect(),
             requests: Requests::default(),
@@ -250,6 +254,7 @@ impl<'a> Run<'a> {
                 self.report.assigned[held.server as usize] += 1;
                 self.surroundings.bin.assigned[held.server as usize] += 1;
                 request.held = Some(held);
+                self.probe(worker);
             }
             // As production: when there was a server and it failed, that is what the client is told.
             Err(_) if !request.tried.is_empty() => return self.try_ended(slot, End::Failed),
@@ -278,6 +283,7 @@ impl<'a> Run<'a> {
         }
         Front::connected(held, self.now);
         request.sent_any = true;
+        (request.came, request.met) = (self.now, self.machines[index].jobs() as u32);
         let fail = self.surroundings.fail[index];
         let fails = request.luck < fail.share;
         let work = if fails { request.work / fail.speed } else { request.work };
@@ -299,9 +305,32 @@ impl<'a> Run<'a> {
         let (job, next) = self.machines[server as usize].finish(self.now);
         self.schedule_departure(server, next);
         if self.requests.is_current(job.token) {
+            self.gauge(job.token.request, server);
             self.send_back(job.token, if job.fails { Ending::Error } else { Ending::Good });
         } else {
             self.report.wasted += job.work;
+        }
+    }
+
+    /// Asks servers for their load where the balancer wants to know it.
+    fn probe(&mut self, worker: usize) {
+        if !self.gauges.is_empty() {
+            let (machines, gauges, now, unit) = (&self.machines, &self.gauges, self.now, self.unit);
+            self.front.probe(worker, now, |server| {
+                load(&machines[server as usize], &gauges[server as usize], now, unit)
+            });
+        }
+    }
+
+    /// A server has answered: it knows more of its load, and says it with the answer.
+    fn gauge(&mut self, slot: u32, server: u32) {
+        if let Some(gauge) = self.gauges.get_mut(server as usize) {
+            let request = self.requests.at(slot);
+            gauge.note(request.met, self.now - request.came, self.now);
+            let report = load(&self.machines[server as usize], gauge, self.now, self.unit);
+            if let Some(held) = &request.held {
+                Front::hear(held, &report, self.now);
+            }
         }
     }
 
@@ -400,4 +429,15 @@ impl<'a> Run<'a> {
         report.stuck = self.requests.live() as u64;
         report
     }
+}
+
+/// Units after which a server's own answers say nothing of its latency any more.
+const STALE: f64 = 100.0;
+
+/// What a server says of its load.
+fn load(machine: &Machine, gauge: &Gauge, now: u64, unit: f64) -> LoadReport {
+    let jobs = machine.jobs() as u32;
+    let latency = gauge.latency(jobs, now.saturating_sub((STALE * unit) as u64));
+    let latency = latency.map(|nanoseconds| nanoseconds as f32 / 1_000.0);
+    LoadReport { in_flight: Some(jobs), latency, ..LoadReport::default() }
 }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use plimsoll_config::model;
-use plimsoll_traffic::{Ask, Backend, Balancer, Dice, Lease, Micros, NoServer, Outcome, Verdict};
+use plimsoll_traffic::{Ask, Backend, Balancer, Dice, Lease, Micros, NoServer, Outcome, Report, Verdict};
 
 use crate::policy::Kind;
 use crate::reference::Referee;
@@ -121,6 +121,29 @@ impl Front {
                 let server = referee.pick(worker / *workers, now as f64 / *unit, tried);
                 Ok(Held { server, since: now, hold: Hold::Reference })
             }
+        }
+    }
+
+    /// Whether what servers report of their load is of use.
+    pub(crate) fn hears(&self) -> bool {
+        matches!(self, Front::Production(production) if production.workers.first().is_some_and(|(b, _)| b.hears()))
+    }
+
+    /// Answers the probes that are due: `report` says what a server would say. A probe takes no time here.
+    pub(crate) fn probe(&mut self, worker: usize, now: u64, report: impl Fn(u32) -> Report) {
+        if let Front::Production(production) = self {
+            let (balancer, dice) = &mut production.workers[worker];
+            while let Some(index) = balancer.next_probe(dice) {
+                let report = report(production.servers[index as usize]);
+                balancer.hear(index, &report, None, Micros(now / MICRO));
+            }
+        }
+    }
+
+    /// An answer carries what its server says of its load.
+    pub(crate) fn hear(held: &Held, report: &Report, now: u64) {
+        if let Hold::Lease(lease) = &held.hold {
+            lease.hear(report, Micros(now / MICRO));
         }
     }
 

@@ -10,6 +10,7 @@ mod arrivals;
 mod engine;
 mod events;
 mod front;
+mod gauge;
 mod histogram;
 mod json;
 mod law;

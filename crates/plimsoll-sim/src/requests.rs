@@ -17,6 +17,9 @@ pub(crate) struct Request {
     /// Uniform in `[0, 1)`: it fails on servers whose share of failures is above.
     pub(crate) luck: f64,
     pub(crate) worker: u32,
+    /// When it came to the server that it is on, and how many it found there.
+    pub(crate) came: u64,
+    pub(crate) met: u32,
     /// In order of arrival.
     pub(crate) index: u64,
     /// Of the closed loop.
@@ -113,6 +116,8 @@ impl Request {
             key: a.key,
             luck: a.luck,
             worker: a.worker,
+            came: 0,
+            met: 0,
             index: a.index,
             client: a.client,
             left: a.left,

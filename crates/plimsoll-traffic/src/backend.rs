@@ -15,6 +15,7 @@ use plimsoll_config::model;
 use crate::hashing::Hashing;
 use crate::ramp::{self, Ramp};
 use crate::rendezvous::Seat;
+use crate::reported::Reported;
 use crate::server::{Live, Server};
 use crate::subset;
 use crate::weights::Weights;
@@ -89,7 +90,7 @@ impl Backend {
             } else {
                 weights.iter().sum::<f32>() / weights.len() as f32
             },
-            ramp: Ramp::new(spec.slow_start, &servers),
+            ramp: Ramp::new(spec.slow_start, &servers).with(spec.reported.as_ref().map(Reported::new)),
             seats: servers.iter().map(|server| Seat::new(&server.name, server.weight)).collect(),
             in_flight: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.in_flight)),
             servers,

@@ -8,6 +8,7 @@
 //! server at all: the level that `levels` chose; the other levels by priority; backups; then the same again with servers that
 //! refused a connection in the last second. So full servers don't bring in the backups (as in HAProxy): the answer is then `Full`.
 
+mod heard;
 mod session;
 
 use std::cell::RefCell;
@@ -24,7 +25,8 @@ use crate::ewma::{Ewma, Load};
 use crate::hashing::Hashing;
 use crate::lease::Lease;
 use crate::levels::Levels;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Verdict};
+use crate::prequal::Prequal;
 use crate::ramp::WHOLE;
 use crate::recent::{Recent, Standing};
 use crate::rotation::Rotation;
@@ -51,6 +53,8 @@ pub struct Balancer {
     backend: Arc<Backend>,
     policy: Policy,
     levels: Levels,
+    /// What servers report is of use.
+    hears: bool,
     /// The eligible servers of the pick at hand. As long as the backend from the start, so that a pick never allocates.
     eligible: RefCell<Vec<u32>>,
 }
@@ -67,6 +71,7 @@ enum Policy {
     Hash(Option<u32>),
     First,
     Ewma(Ewma),
+    Prequal(Box<Prequal>),
 }
 
 /// What a request asks of a backend.
@@ -127,9 +132,17 @@ impl Balancer {
                 let lives = backend.servers.iter().map(|s| &*s.live);
                 Policy::Ewma(Ewma::new(parameters.decay, lives, Recent::new(servers, dice)))
             }
+            Balance::Prequal(spec) => Policy::Prequal(Box::new(heard::memory(&backend, spec, dice))),
         };
         let levels = Levels::new(backend.tiers.iter().filter(|tier| !tier.backup).count());
-        Rc::new(Balancer { backend, policy, levels, eligible: RefCell::new(Vec::with_capacity(servers)) })
+        let hears = backend.ramp.reported().is_some() || matches!(policy, Policy::Prequal(_));
+        Rc::new(Balancer {
+            backend,
+            policy,
+            levels,
+            hears,
+            eligible: RefCell::new(Vec::with_capacity(servers)),
+        })
     }
 
     /// The backend it chooses from.
@@ -212,6 +225,7 @@ impl Balancer {
                 let best = (1..SAMPLE).try_fold(drawn()?, |best, _| Some(recent.lighter(best, drawn()?)));
                 best.map(|best| best.index)
             }
+            Policy::Prequal(prequal) => self.heard_of(prequal, tier, question, dice),
         }
     }
 
@@ -234,6 +248,7 @@ impl Balancer {
                 let a = self.draw(&eligible, None, question, dice);
                 self.cheaper(a, self.draw(&eligible, Some(a), question, dice), ewma, question)
             }
+            Policy::Prequal(prequal) => self.unheard_of(prequal, &eligible, question, dice),
             Policy::LeastConn(recent) => recent.lightest(&eligible, |index| self.standing(index, question)),
             Policy::Random => self.draw(&eligible, None, question, dice),
             Policy::Hash(bound) => {
@@ -441,13 +456,17 @@ impl Balancer {
                 self.backend.in_flight.0.fetch_add(1, Relaxed);
             }
             Policy::RoundRobin(_) | Policy::Random | Policy::Hash(None) | Policy::First => {}
+            Policy::Prequal(prequal) => {
+                prequal.recent.count(index, now.millis());
+                prequal.sent(index);
+            }
         }
         Some(Lease::new(Rc::clone(self), index, now))
     }
 
     #[inline]
     pub(crate) fn learns(&self) -> bool {
-        matches!(self.policy, Policy::Ewma(_))
+        matches!(self.policy, Policy::Ewma(_) | Policy::Prequal(_))
     }
 
     /// What a policy that learns makes of an outcome; `None`: nobody says what became of the request.
@@ -459,6 +478,8 @@ impl Balancer {
             if let Some(outcome) = outcome {
                 ewma.learn(live, since, outcome);
             }
+        } else if outcome.is_some_and(|outcome| outcome.result == Verdict::Failed) {
+            self.forget(index);
         }
     }
 

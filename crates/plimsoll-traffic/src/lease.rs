@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use crate::balancer::Balancer;
 use crate::outcome::Outcome;
+use crate::report::Report;
 use crate::server::Server;
 use crate::time::Micros;
 
@@ -49,6 +50,17 @@ impl Lease {
     /// Whether the policy learns from outcomes: if not, nobody need find out what to tell it.
     pub fn learns(&self) -> bool {
         self.balancer.learns()
+    }
+
+    /// Whether what the server reports of its load is of any use: if not, nobody need look for it.
+    #[inline]
+    pub fn hears(&self) -> bool {
+        self.balancer.hears()
+    }
+
+    /// Tells the balancer what the server reported with its answer, at `now`. To be told before the outcome.
+    pub fn hear(&self, report: &Report, now: Micros) {
+        self.balancer.hear(self.index, report, Some(now.since(self.since)), now);
     }
 
     /// Tells the policy what became of the request: once, when the head of the answer has come or the attempt has failed.

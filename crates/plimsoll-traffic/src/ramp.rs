@@ -4,10 +4,11 @@
 //! workers, since a server's beginning is one fact. When nobody is new it costs one look at one word that hardly ever changes.
 //! Servers of a backend that is new as a whole have their whole share at once: there is nobody else to serve.
 
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
+use crate::reported::Reported;
 use crate::server::Server;
 use crate::time::Millis;
 
@@ -23,8 +24,12 @@ pub(crate) const NEW: u64 = u64::MAX;
 pub(crate) struct Ramp {
     /// How long one takes, in milliseconds; 0 is none.
     window: u64,
-    /// When the last one ends, in milliseconds; `NEW` while one has not begun.
+    /// When the last one ends, in milliseconds; `NEW` while one has not begun, and for good where servers report their weights.
     until: AtomicU64,
+    /// Servers report their weights: shares are never sure to be whole.
+    reported: Option<Reported>,
+    /// With reported weights: none waits for its first pick.
+    begun: AtomicBool,
 }
 
 impl Ramp {
@@ -33,16 +38,33 @@ impl Ramp {
         let window = window.as_millis() as u64;
         let end = |began: u64| if began == NEW { NEW } else { began.saturating_add(window) };
         let ends = servers.iter().map(|s| s.live.ramp.load(Relaxed)).filter(|&began| began != 0).map(end);
-        Ramp { window, until: AtomicU64::new(if window == 0 { 0 } else { ends.max().unwrap_or(0) }) }
+        let until = AtomicU64::new(if window == 0 { 0 } else { ends.max().unwrap_or(0) });
+        Ramp { window, until, reported: None, begun: AtomicBool::new(false) }
     }
 
-    /// Whether any server's share is not whole.
+    /// The same where servers report their weights. So that nobody else pays for it, the word that all look at says that a ramp is on its way.
+    pub(crate) fn with(mut self, reported: Option<Reported>) -> Ramp {
+        if reported.is_some() {
+            self.until = AtomicU64::new(NEW);
+        }
+        Ramp { reported, ..self }
+    }
+
+    /// What servers report, if that is their weight.
+    pub(crate) fn reported(&self) -> Option<&Reported> {
+        self.reported.as_ref()
+    }
+
+    /// Whether any server's share may not be whole.
     pub(crate) fn is_active(&self, now: Millis) -> bool {
         now.0 < self.until.load(Relaxed)
     }
 
     /// A server came back: it begins now.
     pub(crate) fn begin(&self, server: &Server, now: Millis) {
+        if self.reported.is_some() {
+            server.live.said.begin();
+        }
         if self.window == 0 {
             return;
         }
@@ -53,7 +75,12 @@ impl Ramp {
 
     /// Begins what waits for its first pick. To be called before shares are asked for.
     pub(crate) fn begin_new(&self, servers: &[Server], now: Millis) {
-        if self.until.load(Relaxed) != NEW {
+        if let Some(reported) = &self.reported {
+            reported.refresh(servers, now);
+            if self.begun.load(Relaxed) || self.begun.swap(true, Relaxed) {
+                return;
+            }
+        } else if self.until.load(Relaxed) != NEW {
             return;
         }
         let began = now.0.max(1);
@@ -61,18 +88,24 @@ impl Ramp {
             // Several workers may get here; the first one's time counts.
             let _ = server.live.ramp.compare_exchange(NEW, began, Relaxed, Relaxed);
         }
-        let _ = self.until.compare_exchange(NEW, began + self.window, Relaxed, Relaxed);
+        if self.reported.is_none() {
+            let _ = self.until.compare_exchange(NEW, began + self.window, Relaxed, Relaxed);
+        }
     }
 
-    /// A server's share, `LEAST` to `WHOLE`.
+    /// A server's share, `LEAST` to `WHOLE`; with reported weights 1 to `WHOLE`.
     pub(crate) fn share(&self, server: &Server, now: Millis) -> u64 {
-        match server.live.ramp.load(Relaxed) {
+        let share = match server.live.ramp.load(Relaxed) {
             0 => WHOLE,
             NEW => LEAST,
             began => {
                 let elapsed = now.0.saturating_sub(began);
                 if elapsed >= self.window { WHOLE } else { (elapsed * WHOLE / self.window).max(LEAST) }
             }
+        };
+        match &self.reported {
+            None => share,
+            Some(_) => (share * server.live.said.factor() / WHOLE).max(1),
         }
     }
 }

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use plimsoll_config::model::Address;
 
 use crate::ewma::stamp;
+use crate::reported::Said;
 use crate::time::{Micros, Millis};
 
 /// How long a server that refused a connection is passed over by everyone, in milliseconds.
@@ -60,6 +61,8 @@ pub struct Live {
     latency: AtomicU64,
     /// When its share began to grow, in milliseconds; 0 when it is whole, `ramp::NEW` before the first pick.
     pub(crate) ramp: AtomicU64,
+    /// What it reported of its capacity; see `reported`.
+    pub(crate) said: Said,
 }
 
 /// A million requests that wait at one server; beyond that their mean age is wrong, and nothing else.

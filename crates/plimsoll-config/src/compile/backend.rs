@@ -5,7 +5,9 @@
 use super::{Compiler, Name};
 use crate::address::parse_server;
 use crate::defaults;
-use crate::model::{Backend, Balance, Ewma, Hash, HashKey, HashMethod, Server, Subset};
+use crate::model::{
+    Backend, Balance, Ewma, Hash, HashKey, HashMethod, Prequal, Probe, Reported, Server, Subset,
+};
 use crate::node::{Fields, Node, Written};
 use crate::pattern::parse_hash_key;
 use crate::problem::{Code, Problem};
@@ -42,10 +44,13 @@ impl Compiler<'_> {
         let servers = self.servers(fields.items("servers"), max_requests);
         self.warn_if_idle(name, &servers, at);
         self.warn_if_slow(fields, servers.len());
+        let balance = self.balance(fields.table("balance"));
+        self.warn_if_few(name, &servers, &balance, at);
         Backend {
             slow_start: fields.time("slow_start").unwrap_or_default(),
             subset: self.subset(fields.table("subset")),
-            ..Backend::new(name, servers, self.balance(fields.table("balance")))
+            reported: self.reported(fields.table("weights")),
+            ..Backend::new(name, servers, balance)
         }
     }
 
@@ -168,6 +173,7 @@ impl Compiler<'_> {
                 let decay = fields.and_then(|fields| fields.time("decay"));
                 decay.map_or_else(|| Balance::Ewma(Ewma::default()), |decay| Balance::Ewma(Ewma { decay }))
             }
+            "prequal" => Balance::Prequal(self.prequal(fields)),
             _ => Balance::P2c,
         }
     }
@@ -177,6 +183,7 @@ impl Compiler<'_> {
         let of = |parameter| match parameter {
             "key" | "method" | "bound" => Some(&["hash"][..]),
             "decay" => Some(&["ewma", "least_time"][..]),
+            "quantile" | "age" | "probe" | "probes" => Some(&["prequal"][..]),
             _ => None,
         };
         for field in &fields.entries {
@@ -186,6 +193,7 @@ impl Compiler<'_> {
             let message = format!("`{}` has no meaning with `{}`", field.name, policy.text);
             let help = match &*field.name {
                 "key" => "only `hash` goes by a key".to_owned(),
+                name if policies == ["prequal"] => format!("only `prequal` has `{name}`"),
                 name => format!("only `{}` has a `{name}`", policies[0]),
             };
             self.report.error(Problem::new(Code::KeyConflict, field.node.at, message).help(help));
@@ -203,10 +211,64 @@ impl Compiler<'_> {
         Hash { key, method, bound: fields.and_then(|fields| fields.count("bound")) }
     }
 
+    fn prequal(&mut self, fields: Option<&Fields>) -> Prequal {
+        let count = |name| fields.and_then(|fields| fields.count(name));
+        let path = fields.and_then(|fields| fields.text("probe"));
+        if let Some(path) = path.filter(|path| !is_target(path.text)) {
+            let message = format!("`{}` is not a path", path.text);
+            let help = "it begins with `/` and has no spaces, such as \"/load\"".to_owned();
+            self.report.error(Problem::new(Code::BadValue, path.at, message).help(help));
+        }
+        Prequal {
+            quantile: count("quantile").unwrap_or(defaults::PREQUAL_QUANTILE as u32),
+            age: fields.and_then(|fields| fields.time("age")).unwrap_or(defaults::PREQUAL_AGE),
+            probe: path.map(|path| Probe {
+                path: path.text.to_owned(),
+                rate: count("probes").unwrap_or(defaults::PREQUAL_PROBES as u32),
+            }),
+        }
+    }
+
+    /// Of few servers everybody hears of all, and goes to the same.
+    fn warn_if_few(&mut self, name: &str, servers: &[Server], balance: &Balance, at: At) {
+        if matches!(balance, Balance::Prequal(_)) && servers.len() < defaults::PREQUAL_SERVERS {
+            let count = servers.len();
+            let message = format!(
+                "`{name}` has {count} servers: `prequal` is for {} and more",
+                defaults::PREQUAL_SERVERS
+            );
+            let help = "with fewer, `p2c` and `ewma` do better without anybody's help".to_owned();
+            self.report.warn(Problem::new(Code::Suspicious, at, message).help(help));
+        }
+    }
+
+    fn reported(&mut self, fields: Option<&Fields>) -> Option<Reported> {
+        let fields = fields?;
+        let from = fields.text("from")?;
+        if from.text != "orca" {
+            for field in fields.entries.iter().filter(|field| field.name != "from") {
+                let message = format!("`{}` has no meaning with `{}`", field.name, from.text);
+                let help = format!("only `orca` has `{}`", field.name);
+                self.report.error(Problem::new(Code::KeyConflict, field.node.at, message).help(help));
+            }
+            return None;
+        }
+        Some(Reported {
+            blackout: fields.time("blackout").unwrap_or(defaults::REPORT_BLACKOUT),
+            expiration: fields.time("expiration").unwrap_or(defaults::REPORT_EXPIRATION),
+            penalty: fields.count("error_penalty").unwrap_or(defaults::ERROR_PENALTY as u32),
+        })
+    }
+
     fn subset(&mut self, fields: Option<&Fields>) -> Option<Subset> {
         let fields = fields?;
         let size = fields.count("size")?;
         let instance = self.label(fields.text("instance"))?;
         Some(Subset { size, instance })
     }
+}
+
+/// An absolute path, with a query or without, that can stand in a request line as it is.
+fn is_target(text: &str) -> bool {
+    text.starts_with('/') && text.len() <= 1_024 && text.bytes().all(|b| b.is_ascii_graphic() && b != b'#')
 }

@@ -77,8 +77,14 @@ pub(super) static BACKEND: Table = Table {
             Said("all servers"),
             "Uses only some of the servers, where many instances with many servers would make too many connections.",
         ),
+        key(
+            "weights",
+            Kind::Short("from", &WEIGHTS),
+            Text("static"),
+            "Where weights come from: `static`, the servers' own `weight`, or `orca`, what servers report, as a factor on it.",
+        ),
     ],
-    later: &["discover", "health", "queue", "weights", "retry", "eject", "panic", "tls", "proxy_protocol"],
+    later: &["discover", "health", "queue", "retry", "eject", "panic", "tls", "proxy_protocol"],
     elsewhere: &[
         ("server", "servers"),
         ("to", "servers"),
@@ -137,8 +143,8 @@ pub(super) static SERVER: Table = Table {
 
 /// The policies of `balance`.
 static POLICIES: Choice = Choice {
-    words: &["p2c", "ewma", "least_time", "least_conn", "round_robin", "random", "hash", "first"],
-    later: &["prequal"],
+    words: &["p2c", "ewma", "least_time", "least_conn", "round_robin", "random", "hash", "first", "prequal"],
+    later: &[],
     elsewhere: &[
         ("roundrobin", "round_robin"),
         ("rr", "round_robin"),
@@ -165,6 +171,52 @@ static POLICIES: Choice = Choice {
         ("ketama", "hash"),
         ("rendezvous", "hash"),
         ("peak_ewma", "ewma"),
+    ],
+};
+
+/// The sources of `weights`.
+static SOURCES: Choice = Choice {
+    words: &["static", "orca"],
+    later: &[],
+    elsewhere: &[("reported", "orca"), ("dynamic", "orca"), ("client_side_weighted_round_robin", "orca")],
+};
+
+pub(super) static WEIGHTS: Table = Table {
+    id: "weights",
+    title: "a weights table",
+    about: "Where weights come from.",
+    keys: &[
+        key(
+            "from",
+            Kind::Choice(&SOURCES),
+            Required,
+            "`static`: the servers' own `weight` alone. `orca`: times what servers report in the field `endpoint-load-metrics` of their answers, by gRPC's formula: requests a second divided by utilization, to which the share of errors is added.",
+        ),
+        key(
+            "blackout",
+            Kind::Time(Duration::ZERO, d::LONGEST_RAMP),
+            Said("`10s`"),
+            "How long a server must have reported before it counts. Only with `orca`.",
+        ),
+        key(
+            "expiration",
+            Kind::Time(d::PREQUAL_AGE, d::LONGEST_RAMP),
+            Said("`3m`"),
+            "How long a report counts. Only with `orca`.",
+        ),
+        key(
+            "error_penalty",
+            Kind::Factor(0, d::MOST_PENALTY),
+            Said("`1`"),
+            "How many times the share of errors is added to the utilization. Only with `orca`.",
+        ),
+    ],
+    later: &["metrics"],
+    elsewhere: &[
+        ("source", "from"),
+        ("blackout_period", "blackout"),
+        ("weight_expiration_period", "expiration"),
+        ("error_utilization_penalty", "error_penalty"),
     ],
 };
 
@@ -206,7 +258,7 @@ pub(super) static BALANCE: Table = Table {
             "policy",
             Kind::Choice(&POLICIES),
             Required,
-            "`p2c`: of two at random the one with fewer requests in flight. `round_robin`: in turn, smoothly by weight. `least_conn`: the fewest requests in flight. `ewma` (also called `least_time`): of two at random the one where measured latency times requests in flight is less. `random`: by weight. `hash`: the same key goes to the same server. `first`: the first in the list that has room.",
+            "`p2c`: of two at random the one with fewer requests in flight. `round_robin`: in turn, smoothly by weight. `least_conn`: the fewest requests in flight. `ewma` (also called `least_time`): of two at random the one where measured latency times requests in flight is less. `random`: by weight. `hash`: the same key goes to the same server. `first`: the first in the list that has room. `prequal`: of the servers that lately reported their load, the fastest that is not hot.",
         ),
         key(
             "key",
@@ -232,6 +284,31 @@ pub(super) static BALANCE: Table = Table {
             Said("`10s`"),
             "How long `ewma` remembers a latency; at least a hundred times what a request usually takes. Only with `ewma`.",
         ),
+        key(
+            "quantile",
+            Kind::Factor(0, 100),
+            Said("`0.84`"),
+            "Which share of the reported requests in flight does not make a server hot: `0` goes by requests in flight alone, `1` by latency alone. Only with `prequal`.",
+        ),
+        key(
+            "age",
+            Kind::Time(d::SHORTEST_DECAY, d::LONGEST_RAMP),
+            Said("`1s`"),
+            "How long a report counts. Only with `prequal`.",
+        ),
+        key(
+            "probe",
+            Kind::Text("path"),
+            Said("servers report with their answers"),
+            "Servers are asked for their load by GET requests for this path, beside the traffic. Only with `prequal`.",
+        ),
+        key(
+            "probes",
+            Kind::Factor(d::PROBES.0, d::PROBES.1),
+            Said("`3`"),
+            "Probes for each request. Only with `probe`.",
+        )
+        .only_with("probe"),
     ],
     later: &["choices"],
     elsewhere: &[("by", "key"), ("name", "policy"), ("algorithm", "policy")],

@@ -4,7 +4,7 @@
 //! with units. Adding a key makes the checker accept it; `compile` must then use it.
 
 use super::Default::{Bool, Filled, Required, Said};
-use super::backends::{BACKEND, BALANCE, LISTEN, SERVER, SUBSET};
+use super::backends::{BACKEND, BALANCE, LISTEN, SERVER, SUBSET, WEIGHTS};
 use super::routes::{REDIRECT, RESPOND, RETRY, ROUTE, ROUTE_STICKY, ROUTE_TIMEOUT};
 use super::settings::{ADMIN, HTTP, LIMITS, LOG, SECRET, STICKY, TIMEOUT};
 use super::tracing::TRACING;
@@ -19,6 +19,7 @@ pub(crate) static ALL: &[&Table] = &[
     &SERVER,
     &BALANCE,
     &SUBSET,
+    &WEIGHTS,
     &ROUTE,
     &RESPOND,
     &REDIRECT,

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_config::model::{self, Balance};
-use plimsoll_traffic::{Ask, Backend, Balancer, Dice, Lease, Micros, Outcome, Verdict};
+use plimsoll_traffic::{Ask, Backend, Balancer, Dice, Lease, Micros, Outcome, Report, Verdict};
 
-use crate::fleet::{EWMA, HASH, POLICIES, balancer, server, weighted};
+use crate::fleet::{EWMA, HASH, POLICIES, PREQUAL, balancer, server, weighted};
 
 const MILLI: u64 = 1_000;
 const SECOND: u64 = 1_000 * MILLI;
@@ -117,7 +117,7 @@ fn share_at(balancer: &Rc<Balancer>, now: u64) -> f64 {
 fn the_share_of_a_newcomer_grows_by_time_whatever_the_policy() {
     let by_shares: Vec<_> =
         POLICIES.into_iter().filter(|b| !matches!(b, Balance::Hash(_) | Balance::First)).collect();
-    assert_eq!(by_shares.len(), 5);
+    assert_eq!(by_shares.len(), 6);
     for balance in by_shares {
         let balancer = with_a_newcomer(&balance);
         for (after, part) in [(0, 0.1), (5, 0.5), (10, 1.0), (60, 1.0)] {
@@ -149,4 +149,99 @@ fn who_came_back_grows_again_and_a_connect_without_a_refusal_changes_nothing() {
     drop(lease);
     assert!((share_at(&balancer, SECOND) - 0.1 / 9.1).abs() < 0.005);
     assert!((share_at(&balancer, 11 * SECOND) - 0.1).abs() < 0.01);
+}
+
+fn load(in_flight: u32, latency: f32) -> Report {
+    Report { in_flight: Some(in_flight), latency: Some(latency), ..Report::default() }
+}
+
+#[test]
+fn prequal_takes_the_fast_ones_that_reported_and_is_p2c_when_reports_are_old() {
+    let balancer = balancer(&weighted(&PREQUAL, &[1; 40]), 1);
+    let mut dice = Dice::new(2);
+    let tell = |now: u64| {
+        for server in 0..8 {
+            let latency = if server < 2 { 10.0 } else { 500.0 };
+            balancer.hear(server, &load(3, latency), None, Micros(now));
+        }
+    };
+    let mut fast = 0;
+    for request in 0..1_000 {
+        let now = SECOND + request * MILLI;
+        tell(now);
+        fast += u32::from(pick(&balancer, now, &mut dice).index() < 2);
+    }
+    // Three in four by reports, the others as p2c has it, where two servers of forty get their part.
+    assert!((700..=830).contains(&fast), "{fast}");
+    let later = 10 * SECOND;
+    let fast = (0..1_000).filter(|_| pick(&balancer, later, &mut dice).index() < 2).count();
+    assert!((30..=70).contains(&fast), "reports are old: {fast}");
+}
+
+#[test]
+fn prequal_asks_three_servers_for_each_request_and_nobody_else_asks() {
+    let probe = Some(model::Probe { path: "/load".into(), rate: 300 });
+    let asks = Balance::Prequal(model::Prequal { quantile: 84, age: Duration::from_secs(1), probe });
+    let balancers = [balancer(&weighted(&asks, &[1; 40]), 1), balancer(&weighted(&PREQUAL, &[1; 40]), 1)];
+    let mut dice = Dice::new(2);
+    let mut asked = [0; 2];
+    for (balancer, asked) in balancers.iter().zip(&mut asked) {
+        for now in 0..1_000 {
+            drop(pick(balancer, now, &mut dice));
+            *asked += std::iter::from_fn(|| balancer.next_probe(&mut dice)).count();
+        }
+    }
+    assert_eq!(asked, [3_000, 0]);
+}
+
+#[test]
+fn a_server_that_failed_is_not_taken_for_what_it_said_before() {
+    let balancer = balancer(&weighted(&PREQUAL, &[1; 40]), 1);
+    let mut dice = Dice::new(2);
+    let mut bad = 0;
+    for request in 0..10_000 {
+        let now = request * MILLI;
+        let lease = pick(&balancer, now, &mut dice);
+        let failed = lease.index() == 0;
+        bad += u32::from(failed);
+        lease.hear(&load(0, if failed { 1.0 } else { 900.0 }), Micros(now));
+        lease.finish(&Outcome::new(Micros(now), if failed { Verdict::Failed } else { Verdict::Answered }));
+    }
+    assert!(bad <= 300, "its quick errors drew {bad} of 10,000");
+}
+
+#[test]
+fn reported_weights_give_each_server_what_it_can_do_and_do_not_swing() {
+    for balance in [Balance::P2c, EWMA, Balance::RoundRobin, Balance::Random, Balance::LeastConn] {
+        let reported = model::Reported {
+            blackout: Duration::from_secs(10),
+            expiration: Duration::from_secs(180),
+            penalty: 100,
+        };
+        let spec = model::Backend::new("b", vec![server(0, 1), server(1, 1)], balance.clone());
+        let spec = model::Backend { reported: Some(reported), ..spec };
+        let balancer = balancer(&Arc::new(Backend::new(&spec, None)), 1);
+        let (mut dice, capacities) = (Dice::new(3), [2_000.0, 6_000.0]);
+        let mut counts = [1f64; 2];
+        for second in 0..60 {
+            let rates = std::mem::replace(&mut counts, [0.0; 2]);
+            for request in 0..1_000 {
+                let lease = pick(&balancer, second * SECOND + request * MILLI, &mut dice);
+                let index = lease.index() as usize;
+                counts[index] += 1.0;
+                let cpu = rates[index] / capacities[index];
+                lease.hear(
+                    &Report { cpu, requests: rates[index], ..Report::default() },
+                    Micros(second * SECOND),
+                );
+            }
+            let share = counts[0] / 1_000.0;
+            let wanted = if second < 10 { 0.5 } else { 0.25 };
+            // Drawn by chance: four times the deviation of 1,000 draws.
+            assert!(
+                second == 10 || (share - wanted).abs() < 0.055,
+                "{balance:?}: {share} in second {second}"
+            );
+        }
+    }
 }

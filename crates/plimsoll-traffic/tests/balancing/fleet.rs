@@ -4,12 +4,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll_config::model::{self, Balance, Ewma, Hash, HashKey, HashMethod};
+use plimsoll_config::model::{self, Balance, Ewma, Hash, HashKey, HashMethod, Prequal};
 use plimsoll_traffic::{Ask, Backend, Balancer, Dice, Lease, Micros};
 
 pub(crate) const HASH: Balance = hash(HashMethod::Maglev, None);
 pub(crate) const EWMA: Balance = Balance::Ewma(Ewma { decay: Duration::from_secs(10) });
 
+pub(crate) const PREQUAL: Balance =
+    Balance::Prequal(Prequal { quantile: 84, age: Duration::from_secs(1), probe: None });
 pub(crate) const RING: Balance = hash(HashMethod::Ring, None);
 pub(crate) const RENDEZVOUS: Balance = hash(HashMethod::Rendezvous, None);
 pub(crate) const BOUNDED: [Balance; 3] = [
@@ -19,7 +21,7 @@ pub(crate) const BOUNDED: [Balance; 3] = [
 ];
 
 /// Every policy once.
-pub(crate) const POLICIES: [Balance; 10] = [
+pub(crate) const POLICIES: [Balance; 11] = [
     Balance::P2c,
     Balance::RoundRobin,
     Balance::LeastConn,
@@ -29,6 +31,7 @@ pub(crate) const POLICIES: [Balance; 10] = [
     RENDEZVOUS,
     Balance::First,
     EWMA,
+    PREQUAL,
     hash(HashMethod::Maglev, Some(125)),
 ];
 

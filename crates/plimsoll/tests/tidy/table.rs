@@ -65,7 +65,7 @@ pub(crate) const CRATES: &[Crate] = &[
     Crate {
         name: "plimsoll-traffic",
         below: &["plimsoll-config"],
-        others: &["xxhash-rust"],
+        others: &["serde_json", "xxhash-rust"],
         never: &[CLOCKS, CHANCE, TASKS, SOCKETS, SURROUNDINGS],
     },
     Crate {

@@ -1,0 +1,104 @@
+//! The balancer of those that report their load: `prequal`, and weights that servers tell.
+//!
+//! In come reports, with answers or fetched by whoever sends probes; out go picks by them, and which server is to be asked next. Apart from the
+//! rest so that nobody else's way is longer for it.
+
+use std::cell::RefCell;
+
+use super::{Balancer, FULL_SCAN, Group, Policy, Question};
+use plimsoll_config::model;
+
+use crate::backend::{Backend, Tier};
+use crate::dice::Dice;
+use crate::prequal::Prequal;
+use crate::recent::Recent;
+use crate::report::Report;
+use crate::time::Micros;
+
+/// Where servers report only with their answers, so many `prequal` picks out of a hundred are `p2c`'s: nobody hears of a server that gets nothing.
+const EXPLORE: u32 = 25;
+
+/// What a worker remembers for `prequal`.
+pub(super) fn memory(backend: &Backend, spec: &model::Prequal, dice: &mut Dice) -> Prequal {
+    let members = backend.tiers.first().map_or(0, |tier| tier.members.len());
+    Prequal::new(spec, members, Recent::new(backend.servers.len(), dice))
+}
+
+impl Balancer {
+    /// The best server that was heard of, or as `p2c` has it when there is none, and now and then where nobody would be heard of else.
+    #[inline(never)] // keeps the way of the other policies short
+    pub(super) fn heard_of(
+        &self,
+        prequal: &Prequal,
+        tier: &Tier,
+        question: &Question<'_>,
+        dice: &mut Dice,
+    ) -> Option<u32> {
+        let group = Group { tier: question.level, refused: false };
+        prequal.tier.set(group.tier);
+        if prequal.asks() || dice.below(100) >= EXPLORE {
+            let admitted = RefCell::new(&mut *dice);
+            let chosen = prequal.choose(question.ask.now, |index| {
+                tier.members.binary_search(&index).is_ok()
+                    && self.open(index, question, group)
+                    && self.admits(index, question, &mut admitted.borrow_mut())
+            });
+            if chosen.is_some() {
+                return chosen;
+            }
+        }
+        if tier.members.len() <= FULL_SCAN + question.ask.tried.len() {
+            return None;
+        }
+        let a = self.draw_open(tier, None, question, dice)?;
+        let b = self.draw_open(tier, Some(a), question, dice)?;
+        Some(prequal.recent.lighter(self.standing(a, question), self.standing(b, question)).index)
+    }
+
+    /// Of all that are eligible, as `p2c` has it.
+    pub(super) fn unheard_of(
+        &self,
+        prequal: &Prequal,
+        eligible: &[u32],
+        question: &Question<'_>,
+        dice: &mut Dice,
+    ) -> u32 {
+        if eligible.len() <= FULL_SCAN {
+            return prequal.recent.lightest(eligible, |index| self.standing(index, question));
+        }
+        let a = self.draw(eligible, None, question, dice);
+        let b = self.draw(eligible, Some(a), question, dice);
+        prequal.recent.lighter(self.standing(a, question), self.standing(b, question)).index
+    }
+
+    /// A server failed: what it said is void.
+    pub(super) fn forget(&self, index: u32) {
+        if let Policy::Prequal(prequal) = &self.policy {
+            prequal.forget(index);
+        }
+    }
+
+    /// The next server to be asked for its load, while one is due: for whoever sends probes, after each pick.
+    pub fn next_probe(&self, dice: &mut Dice) -> Option<u32> {
+        let Policy::Prequal(prequal) = &self.policy else { return None };
+        prequal.is_due().then(|| self.backend.tiers.get(prequal.tier.get())?.weights.draw(dice)).flatten()
+    }
+
+    /// Whether what servers report of their load is of any use.
+    #[inline]
+    pub fn hears(&self) -> bool {
+        self.hears
+    }
+
+    /// A server reported its load, at `now`. `took` is how long the answer took that said so, in microseconds, if it was one to a request.
+    #[inline(never)]
+    pub fn hear(&self, index: u32, report: &Report, took: Option<u64>, now: Micros) {
+        if let Some(reported) = self.backend.ramp.reported() {
+            reported.hear(&self.server(index).live, report, now.millis());
+        }
+        if let (Policy::Prequal(prequal), Some(in_flight)) = (&self.policy, report.in_flight) {
+            let latency = report.latency.unwrap_or(took.unwrap_or(0) as f32);
+            prequal.hear(index, in_flight, latency, now);
+        }
+    }
+}
