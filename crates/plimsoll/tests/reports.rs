@@ -21,8 +21,8 @@ struct Reporter {
 impl Reporter {
     /// Reports to requests, or to probes for `/load`, or to both.
     fn start(report: &str, to_requests: bool, to_probes: bool) -> Reporter {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let address = listener.local_addr().expect("it is bound");
         let (requests, probes) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let reporter = Reporter { address, requests: Arc::clone(&requests), probes: Arc::clone(&probes) };
         let report = format!("Endpoint-Load-Metrics: {report}\r\n");
