@@ -456,10 +456,7 @@ impl Balancer {
                 self.backend.in_flight.0.fetch_add(1, Relaxed);
             }
             Policy::RoundRobin(_) | Policy::Random | Policy::Hash(None) | Policy::First => {}
-            Policy::Prequal(prequal) => {
-                prequal.recent.count(index, now.millis());
-                prequal.sent(index);
-            }
+            Policy::Prequal(prequal) => prequal.taken(index, now),
         }
         Some(Lease::new(Rc::clone(self), index, now))
     }

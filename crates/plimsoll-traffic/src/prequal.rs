@@ -107,8 +107,14 @@ impl Prequal {
         Some(server)
     }
 
+    /// A server was picked.
+    pub(crate) fn taken(&self, server: u32, now: Micros) {
+        self.recent.count(server, now.millis());
+        self.sent(server);
+    }
+
     /// A request goes to `server`: what is known of it is corrected, reports are removed, probes become due.
-    pub(crate) fn sent(&self, server: u32) {
+    fn sent(&self, server: u32) {
         let mut pool = self.pool.borrow_mut();
         pool.iter_mut().filter(|probe| probe.server == server).for_each(|probe| probe.in_flight += 1);
         for _ in 0..carry(&self.owed_removals, self.removals) {
