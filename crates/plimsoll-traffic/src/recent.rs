@@ -60,27 +60,37 @@ impl Recent {
         taken
     }
 
-    /// The same of all: of at least one.
+    /// The same of all: of at least one. Who is passed over for its load is only raised to the picks of who is taken. (If it counted
+    /// as a pick each time, one that is never busy, since it fails at once, would be last in picks by far, and win all ties.)
     pub(crate) fn lightest(&self, all: &[u32], standing: impl Fn(u32) -> Standing) -> u32 {
-        let lighter = |best: Standing, next: Standing| {
-            let order = best.by_load(&next).then_with(|| self.compare(best.share(), next.share()));
-            if order.is_gt() { next } else { best }
+        let lighter = |best: Standing, next: Standing| match best.by_load(&next) {
+            Ordering::Less => {
+                self.level(&next, &best);
+                best
+            }
+            Ordering::Greater => {
+                self.level(&best, &next);
+                next
+            }
+            Ordering::Equal if self.compare(best.share(), next.share()).is_gt() => next,
+            Ordering::Equal => best,
         };
-        let standings = all.iter().map(|&index| standing(index));
-        let best = standings.clone().reduce(lighter).expect("there is at least one");
-        let heavier = standings.filter(|standing| standing.by_load(&best).is_gt());
-        heavier.for_each(|standing| self.level(standing.share(), best.share()));
-        best.index
+        let best = all.iter().map(|&index| standing(index)).reduce(lighter);
+        best.expect("there is at least one").index
     }
 
-    /// The best of all was taken, and this one has more load: it had no fewer picks, for their weights. (If it counted as a pick
-    /// each time, one that is never busy, since it fails at once, would be last in picks by far, and win all ties.)
+    /// One that was passed over for its load had no fewer picks than the one taken, each for its weight.
     #[inline]
-    fn level(&self, (server, weight): (u32, u64), (best, weight_of_best): (u32, u64)) {
-        let (picks, least) = (&self.picks[server as usize], self.picks[best as usize].get());
-        let least =
-            if weight == weight_of_best { least } else { least.saturating_mul(weight) / weight_of_best };
-        picks.set(picks.get().max(least));
+    fn level(&self, passed: &Standing, taken: &Standing) {
+        let (picks, least) = (&self.picks[passed.index as usize], self.picks[taken.index as usize].get());
+        let least = if passed.weight == taken.weight {
+            least
+        } else {
+            least.saturating_mul(passed.weight) / taken.weight
+        };
+        if picks.get() < least {
+            picks.set(least);
+        }
     }
 
     /// Picks for the weight: `Less` when `a` had fewer than `b`.
@@ -142,9 +152,11 @@ mod tests {
         assert_eq!(recent.lighter(standing(1), standing(0)).index, 0);
         assert_eq!(recent.compare((0, 1), (1, 1)), Ordering::Equal);
         recent.count(0, Millis(0));
-        recent.level((1, 3), (0, 1));
+        let light = Standing { index: 0, in_flight: 0, weight: 1 };
+        let heavy = Standing { index: 1, in_flight: 9, weight: 3 };
+        assert_eq!(recent.lightest(&[0, 1], |index| if index == 0 { light } else { heavy }), 0);
         assert_eq!(recent.compare((1, 3), (0, 1)), Ordering::Equal);
-        recent.level((0, 1), (1, 9));
+        recent.level(&light, &Standing { weight: 9, ..heavy });
         assert_eq!(recent.picks[0].get(), 2 * PICK, "never fewer than before");
     }
 

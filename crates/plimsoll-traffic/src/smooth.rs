@@ -95,6 +95,7 @@ impl Smooth {
 
     /// Serves the one whose turn it is, if all could be chosen last time and it is open. Else `None`, and the caller has
     /// to say who is eligible.
+    #[inline(never)] // keeps the way of the other policies short
     pub(crate) fn turn(&self, open: impl Fn(u32) -> bool) -> Option<u32> {
         let turns = &mut *self.turns.borrow_mut();
         if !turns.indexed {
