@@ -59,7 +59,9 @@ fn weights_let_unequal_machines_work_equally() {
     let mut world = World::uniform(20, 0.5, 100_000);
     let fast = Server { speed: 3.0, weight: 3, ..Server::STANDARD };
     world.servers[..10].fill(fast);
-    near(world.run(&policy("p2c"), 5).share(0..10), 0.75, 0.03);
+    // Three quarters by weight, and a little more to the fast ones: of two that have as much in flight, theirs is less for their weight.
+    let share = world.run(&policy("p2c"), 5).share(0..10);
+    assert!((0.74..0.79).contains(&share), "{share}");
 }
 
 #[test]

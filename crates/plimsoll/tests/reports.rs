@@ -84,11 +84,12 @@ fn fast_and_slow(to_requests: bool, to_probes: bool) -> Vec<Reporter> {
 
 #[test]
 fn prequal_goes_by_what_servers_report_with_their_answers() {
-    let servers = fast_and_slow(true, true);
+    // Seventeen servers, four of them fast: of four in all, so few reports are left at times that all are served alike.
+    let servers: Vec<Reporter> = (0..5).flat_map(|_| fast_and_slow(true, true)).skip(3).collect();
     let program = before(&servers, "balance = { policy = \"prequal\", age = \"1m\" }");
-    let got = spread(&program, &servers, 400);
-    // Three in four by reports, the others evenly.
-    assert!(got[1] > 240 && got.iter().all(|&got| got > 5), "{got:?}");
+    let got = spread(&program, &servers, 800);
+    let fast: usize = got.iter().skip(2).step_by(4).sum();
+    assert!(fast > 450 && got.iter().all(|&got| got > 4), "by chance the four fast ones get 188: {got:?}");
     assert_eq!(servers.iter().map(|server| server.probes.load(SeqCst)).sum::<usize>(), 0, "nobody asked");
 }
 
