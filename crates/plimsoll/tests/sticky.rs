@@ -509,7 +509,8 @@ fn a_headers_value_keeps_its_server_without_any_memory() {
     assert!(sessions.iter().zip(&before).all(|(session, server)| who(&program, session) == *server));
     let strangers: BTreeSet<String> =
         (0..60).map(|_| visit(program.address(), "GET / HTTP/1.1\r\nHost: a\r\n\r\n").server).collect();
-    assert_eq!(strangers.len(), 4, "without the header a request is balanced");
+    // "a" has just come back: its share still grows, and it may get none of these.
+    assert!(strangers.len() >= 3, "without the header a request is balanced: {strangers:?}");
 }
 
 #[test]
