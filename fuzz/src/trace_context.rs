@@ -8,7 +8,8 @@ use plimsoll_http::TraceParent;
 /// Reads the input as a field's value, both ways.
 pub fn check(input: &[u8]) {
     let read = TraceParent::parse(input);
-    assert_eq!(read, std::str::from_utf8(input).ok().and_then(naive), "{}", input.escape_ascii());
+    // What follows the fields that are known may be any bytes; within them a replacement is no digit.
+    assert_eq!(read, naive(&String::from_utf8_lossy(input)), "{}", input.escape_ascii());
     if let Some(context) = read {
         let written = context.write();
         assert_eq!(TraceParent::parse(&written), Some(context));
