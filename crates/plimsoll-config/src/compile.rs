@@ -7,6 +7,7 @@
 mod admin;
 mod backend;
 mod listener;
+mod retry;
 mod route;
 mod settings;
 mod sticky;

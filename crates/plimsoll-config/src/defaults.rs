@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use crate::model::Share;
+
 const fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
@@ -87,6 +89,10 @@ pub const MOST_PRIORITY: u64 = 127;
 pub const HASH_KEY: &str = "client_ip";
 /// Further tries after the first: with two, a request fails only if three servers fail it.
 pub const RETRIES: u64 = 2;
+/// Requests that may have another try: a fifth more work is what most servers can take while they are in trouble; Finagle's and linkerd's value.
+pub const RETRY_BUDGET: Share = Share(Share::ALL / 5);
+/// The same as it is written.
+pub const RETRY_BUDGET_TEXT: &str = "20%";
 /// Upgrades that pass unless told; `h2c` is never one of them.
 pub const UPGRADE: &[&str] = &["websocket"];
 /// Shortest life of a sticky cookie: `Max-Age` counts whole seconds, and 0 takes it away.

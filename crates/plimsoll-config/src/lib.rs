@@ -22,6 +22,7 @@ mod problem;
 mod render;
 mod schema;
 mod secret;
+mod share;
 mod source;
 mod suggest;
 mod units;

@@ -4,6 +4,7 @@
 //! names refer to things that exist, numbers are in range, times are positive. Nothing here knows TOML, files or sockets.
 
 mod reports;
+mod retry;
 mod sticky;
 
 use std::net::SocketAddr;
@@ -14,8 +15,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use self::reports::{Prequal, Probe, Reported};
+pub use self::retry::{Retry, RetryOn};
 pub use self::sticky::{SameSite, Sticky, StickyCookie};
 pub use crate::secret::Secret;
+pub use crate::share::Share;
 
 /// One whole configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -223,8 +226,8 @@ pub struct Route {
     pub timeouts: RouteTimeouts,
     /// Largest request body in bytes; `None` is no limit.
     pub max_body: Option<u64>,
-    /// Further tries after the first, always at another server (default 2).
-    pub retries: u32,
+    /// What is tried again.
+    pub retry: Retry,
     /// Protocols that may be upgraded to, lower case (default `["websocket"]`).
     pub upgrade: Vec<String>,
     /// How requests that belong together find the same server; only of a route that proxies.
@@ -476,15 +479,6 @@ pub struct Endpoint {
     pub port: u16,
     /// What stands before `/v1/traces`: empty, or begins with `/` and does not end with it.
     pub base: String,
-}
-
-/// A part of all, in millionths.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share(pub u32);
-
-impl Share {
-    /// All of them.
-    pub const ALL: u32 = 1_000_000;
 }
 
 /// Whose `traceparent` is believed.

@@ -249,6 +249,18 @@ fn backends(page: &mut Page, snapshot: &Snapshot) {
         row(label("backend", &backend.name), (totals, in_flight))
     });
     traffic(page, "backend", "for the backend", &rows.collect::<Vec<_>>());
+    further(page, snapshot);
+}
+
+fn further(page: &mut Page, snapshot: &Snapshot) {
+    let help = "Retries that would have been safe and were not made, by reason.";
+    let mut family = page.family("plimsoll_backend_retries_denied_total", Kind::Counter, help);
+    for (n, backend) in snapshot.backends.iter().enumerate() {
+        for (reason, count) in snapshot.stats.further(n).denied {
+            let labels = format!("{},{}", label("backend", &backend.name), label("reason", reason));
+            family.sample(&labels, count);
+        }
+    }
 }
 
 fn servers(page: &mut Page, snapshot: &Snapshot) {
@@ -271,6 +283,9 @@ fn servers(page: &mut Page, snapshot: &Snapshot) {
     each(page, ("plimsoll_server_max_requests", Kind::Gauge, help), &rows, |(s, _)| s.max_requests);
     let help = "The server's part of the traffic.";
     each(page, ("plimsoll_server_weight", Kind::Gauge, help), &rows, |(s, _)| s.weight);
+    let help = "Answers of the server that were not passed on, because another server was asked.";
+    let name = "plimsoll_server_answers_retried_total";
+    each(page, (name, Kind::Counter, help), &rows, |(_, t)| t.answers_retried);
     let help = "Connections made to the server.";
     each(page, ("plimsoll_server_connections_total", Kind::Counter, help), &rows, |(_, t)| t.connections);
     let help = "Connections that the server refused, or that were not made in time.";

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use plimsoll_config::model::LogFormat;
 use plimsoll_http::trace_context::spell;
 use plimsoll_http::{Head, TraceParent, emit};
-use plimsoll_traffic::Server;
+use plimsoll_traffic::{Denied, Server};
 
 use crate::clock::Texts;
 use crate::error::{Error, Phase, What, Who};
@@ -96,6 +96,8 @@ pub(crate) struct Record {
     /// How far it came; what is logged if nobody says how it ended.
     pub(crate) phase: Phase,
     end: Option<([u8; 2], &'static str)>,
+    /// Why it was not tried again although that would have been safe.
+    denied: Option<Denied>,
     /// If requests have ids.
     pub(crate) request_id: Option<Box<[u8]>>,
     /// Where it stands in its trace, if requests are traced.
@@ -126,6 +128,7 @@ impl Record {
             first_byte: None,
             phase: Phase::Request,
             end: None,
+            denied: None,
             request_id: None,
             trace: None,
             recorded: None,
@@ -177,6 +180,24 @@ impl Record {
         let now = self.recorded.is_some().then(|| self.elapsed());
         if let Some((recorded, now)) = self.recorded.as_mut().zip(now) {
             recorded.attempt_failed(error, now);
+        }
+    }
+
+    /// There is no further try although it would be safe.
+    pub(crate) fn retry_denied(&mut self, backend: usize, denied: Denied) {
+        self.denied = Some(denied);
+        self.view.shared.stats.further_of(backend, self.worker.number).deny(denied);
+    }
+
+    /// The answer of the server tried last is not passed on: another one is asked.
+    pub(crate) fn answer_dropped(&mut self, status: u16) {
+        self.first_byte = None;
+        let now = self.recorded.is_some().then(|| self.elapsed());
+        if let Some((recorded, now)) = self.recorded.as_mut().zip(now) {
+            recorded.attempt_answered(status, now);
+        }
+        if let (Some(backend), Some(server)) = (self.backend, self.server) {
+            self.view.shared.stats.server_of(backend, server, self.worker.number).answer_retried();
         }
     }
 
@@ -299,6 +320,10 @@ impl Record {
         key(out, "reason");
         text(out, Some(reason.as_bytes()).filter(|r| !r.is_empty()));
         self.ids(out);
+        if let Some(denied) = self.denied {
+            key(out, "not_retried");
+            text(out, Some(denied.name().as_bytes()));
+        }
         out.push(b'}');
     }
 

@@ -36,6 +36,8 @@ pub(crate) struct Answer {
     pub(crate) meaning: framing::Response,
     /// The request has been sent to its end.
     pub(crate) sent: bool,
+    /// Interim answers of the same server came before, and went on to the client.
+    pub(crate) begun: bool,
 }
 
 /// Why there is none.
@@ -111,6 +113,7 @@ pub(crate) async fn run(
                 buffer: attempt.buffer,
                 meaning,
                 sent: attempt.sent,
+                begun: attempt.interims > 0,
             })
         }
         Err(error) => {

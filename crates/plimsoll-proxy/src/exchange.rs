@@ -1,7 +1,7 @@
 //! One request, from its head to its log line: the file to read first.
 //!
 //! All branching of the path lives here: which server, once more or not, what the client is told, what becomes of both
-//! connections. `plan` has judged and routed the request; `attempt` tries one server and decides nothing; `response` passes an answer
+//! connections. `plan` has judged and routed the request; `attempt` tries one server and decides nothing; `tries` goes on to another; `response` passes an answer
 //! on; `pump` moves bytes. Whatever ends an exchange (also a cancel or a panic), its record is logged and its server's slot
 //! given back, because both are guards.
 
@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use plimsoll_config::model::Action;
 use plimsoll_http::Head;
-use plimsoll_traffic::{Again, Ask, Attempt, Lease, NoServer, Outcome, Verdict, again};
+use plimsoll_traffic::{Again, Ask, Lease, NoServer, Outcome, Verdict, again};
 
 use crate::access_log::Record;
 use crate::attempt::{self, Answer, Failed};
@@ -24,6 +24,7 @@ use crate::pump::Pump;
 use crate::reply::{self, Form, Reply, Sending};
 use crate::response;
 use crate::snapshot::{Route, View};
+use crate::tries::Kept;
 use crate::worker::Worker;
 
 /// One exchange on its way.
@@ -67,35 +68,46 @@ impl Exchange<'_> {
             let error = attempt::upload_error(cut);
             return Box::pin(self.give_up(&error, up)).await;
         }
+        self.view.backends[backend].savings.save(route.retry.budget);
         let mut tried: Vec<u32> = Vec::new(); // allocates only when the first server failed
-        let mut refused: Option<Error> = None;
+        let mut kept: Option<Box<Kept>> = None;
         loop {
             let lease = match self.pick(backend, &tried) {
                 Ok(lease) => lease,
                 Err(none) => {
-                    let error = match (none, refused) {
-                        (NoServer::Tried, Some(error)) => error,
+                    let error = match (none, kept.map(|kept| *kept)) {
+                        (_, Some(Kept::Answer(lease, answer))) => {
+                            return response::pass_on(self, route, backend, lease, answer, up).await;
+                        }
+                        (NoServer::Tried, Some(Kept::Failure(error))) => error,
                         (NoServer::Full, _) => Error::new(Who::Us, Phase::Connect, What::ServersFull),
                         _ => Error::new(Who::Us, Phase::Connect, What::NoServer),
                     };
                     return Box::pin(self.give_up(&error, up)).await;
                 }
             };
+            if let Some(kept) = kept.take() {
+                self.let_go(backend, *kept);
+                up.restart();
+            }
             self.record.server = Some(lease.index());
             if lease.hears() {
                 probe::send_due(self.worker, &self.view, backend);
             }
             let result = self.try_server(route, backend, &lease, &mut up, tried.len()).await;
             self.tell_policy(&lease, &result);
-            match result {
-                Ok(answer) => return response::pass_on(self, route, backend, lease, answer, up).await,
-                Err(error) if self.may_go_on(&error, route, &tried, &up) => {
-                    tried.push(lease.index());
-                    up.restart();
-                    refused = Some(error.error);
+            if let Some(pause) = self.goes_on((route, backend), (&lease, &tried), &up, &result) {
+                tried.push(lease.index());
+                kept = Some(self.keep(lease, result));
+                if let Err(left) = Box::pin(self.pause(pause)).await {
+                    return Box::pin(self.give_up(&left, up)).await;
                 }
-                Err(failed) => return Box::pin(self.give_up(&failed.error, up)).await,
+                continue;
             }
+            return match result {
+                Ok(answer) => response::pass_on(self, route, backend, lease, answer, up).await,
+                Err(failed) => Box::pin(self.give_up(&failed.error, up)).await,
+            };
         }
     }
 
@@ -150,8 +162,7 @@ impl Exchange<'_> {
                 Err(failed) => failed,
             };
             self.record.attempt_ended(&failed.error);
-            let left = route.retries.saturating_sub(tried as u32);
-            match again(failed.failure, &self.chance(up, left, fresh)) {
+            match again(failed.failure, &self.chance(route, up, tried, fresh)) {
                 Again::SameServerFresh => {
                     fresh = true;
                     up.restart();
@@ -161,21 +172,6 @@ impl Exchange<'_> {
                     return Err(failed);
                 }
             }
-        }
-    }
-
-    fn may_go_on(&self, failed: &Failed, route: &Route, tried: &[u32], up: &Pump) -> bool {
-        let left = route.retries.saturating_sub(tried.len() as u32);
-        again(failed.failure, &self.chance(up, left, true)) == Again::OtherServer
-    }
-
-    fn chance(&self, up: &Pump, left: u32, fresh_used: bool) -> Attempt {
-        Attempt {
-            idempotent: self.asked.idempotent,
-            anything_sent: up.written > 0,
-            replayable: up.can_restart(),
-            left,
-            fresh_used,
         }
     }
 

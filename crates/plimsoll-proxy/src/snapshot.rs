@@ -8,10 +8,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll_config::model::{Action, Config, RouteTimeouts, Timeouts};
+use plimsoll_config::model::{Action, Config, Retry, RouteTimeouts, Timeouts};
 use plimsoll_http::Limits;
 use plimsoll_traffic::time::START;
-use plimsoll_traffic::{Backend, Balancer, Dice, Memory, Millis, Router, Server};
+use plimsoll_traffic::{Backend, Balancer, Dice, Memory, Millis, Router, Savings, Server};
 
 use crate::pool::Pool;
 use crate::stats::Stats;
@@ -45,7 +45,7 @@ pub(crate) struct Route {
     pub(crate) tunnel: Duration,
     pub(crate) total: Option<Duration>,
     pub(crate) body_max: u64,
-    pub(crate) retries: u32,
+    pub(crate) retry: Retry,
     pub(crate) upgrade: Vec<String>,
     pub(crate) sticky: Option<Sticky>,
 }
@@ -136,7 +136,7 @@ impl Route {
             tunnel: tunnel.unwrap_or(timeouts.tunnel),
             total,
             body_max: route.max_body.unwrap_or(u64::MAX),
-            retries: route.retries,
+            retry: route.retry,
             upgrade: route.upgrade.clone(),
             sticky,
         }
@@ -153,7 +153,7 @@ impl Route {
             tunnel: timeouts.tunnel,
             total: None,
             body_max: u64::MAX,
-            retries: plimsoll_config::defaults::RETRIES as u32,
+            retry: Retry::default(),
             upgrade: vec!["websocket".into()],
             sticky: None,
         }
@@ -174,6 +174,8 @@ pub(crate) struct Upstream {
     pub(crate) balancer: Rc<Balancer>,
     /// In the order of the backend's servers. Shared with earlier views, whose exchanges may still bring connections back.
     pub(crate) pools: Vec<Rc<Pool>>,
+    /// What this worker's requests have not added to the backend's budget yet.
+    pub(crate) savings: Rc<Savings>,
 }
 
 impl View {
@@ -218,14 +220,16 @@ impl Upstream {
         let old =
             old.and_then(|view| view.backends.iter().find(|u| u.balancer.backend().name == backend.name));
         if let Some(old) = old.filter(|old| std::ptr::eq(old.balancer.backend(), &raw const **backend)) {
-            return Upstream { balancer: Rc::clone(&old.balancer), pools: old.pools.clone() };
+            let (balancer, savings) = (Rc::clone(&old.balancer), Rc::clone(&old.savings));
+            return Upstream { balancer, pools: old.pools.clone(), savings };
         }
+        let savings = old.map_or_else(Rc::default, |old| Rc::clone(&old.savings));
         let identity = |server: &Server| (server.name.clone(), server.address.clone());
         let before = old.iter().flat_map(|old| old.balancer.backend().servers.iter().zip(&old.pools));
         let before: HashMap<_, _> = before.map(|(server, pool)| (identity(server), pool)).collect();
         let pool =
             |server: &Server| before.get(&identity(server)).map_or_else(Rc::default, |pool| Rc::clone(pool));
         let pools = backend.servers.iter().map(pool).collect();
-        Upstream { balancer: Balancer::new(Arc::clone(backend), dice), pools }
+        Upstream { balancer: Balancer::new(Arc::clone(backend), dice), pools, savings }
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use plimsoll_config::model::Config;
 use plimsoll_http::Reason;
-use plimsoll_traffic::Backend;
+use plimsoll_traffic::{Backend, Denied};
 use tokio::runtime::RuntimeMetrics;
 
 use crate::error::OUR_REASONS;
@@ -135,6 +135,7 @@ pub(crate) struct Target {
     pub(crate) first_byte: Histogram,
     pub(crate) connections: Counter,
     pub(crate) failures: Errors,
+    pub(crate) retried: Counter,
 }
 
 impl Target {
@@ -151,9 +152,27 @@ impl Target {
         self.connections.add(1);
     }
 
+    /// Its answer was not passed on, since another server might have a better one.
+    pub(crate) fn answer_retried(&self) {
+        self.retried.add(1);
+    }
+
     /// An attempt failed by its doing, whether or not another one followed.
     pub(crate) fn failed(&self, reason: &'static str) {
         self.failures.count(reason);
+    }
+}
+
+/// One worker's further attempts for one backend.
+#[derive(Debug, Default)]
+pub(crate) struct Further {
+    /// Retries that would have been safe: beyond the budget, and too late.
+    pub(crate) denied: [Counter; 2],
+}
+
+impl Further {
+    pub(crate) fn deny(&self, denied: Denied) {
+        self.denied[denied as usize].add(1);
     }
 }
 
@@ -225,6 +244,7 @@ pub struct Stats {
 struct Upstream {
     name: Box<str>,
     whole: Arc<Series<Traffic>>,
+    further: Arc<Series<Further>>,
     /// In the order of the backend's servers.
     servers: Vec<(Box<str>, Arc<Series<Target>>)>,
 }
@@ -291,6 +311,10 @@ impl Stats {
         self.backends[number].whole.of(worker)
     }
 
+    pub(crate) fn further_of(&self, number: usize, worker: usize) -> &Further {
+        self.further_series(number).of(worker)
+    }
+
     pub(crate) fn server_of(&self, backend: usize, server: u32, worker: usize) -> &Target {
         self.server_series(backend, server as usize).of(worker)
     }
@@ -327,6 +351,10 @@ impl Stats {
         &self.backends[number].whole
     }
 
+    pub(crate) fn further_series(&self, number: usize) -> &Series<Further> {
+        &self.backends[number].further
+    }
+
     pub(crate) fn server_series(&self, backend: usize, server: usize) -> &Series<Target> {
         &self.backends[backend].servers[server].1
     }
@@ -349,6 +377,7 @@ impl Upstream {
         Upstream {
             name: backend.name.clone(),
             whole: previous.map_or_else(|| Series::new(workers), |p| Arc::clone(&p.whole)),
+            further: previous.map_or_else(|| Series::new(workers), |p| Arc::clone(&p.further)),
             servers: backend.servers.iter().map(|s| server(&s.name)).collect(),
         }
     }

@@ -7,6 +7,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use plimsoll_traffic::Denied;
+
 use crate::histogram::Durations;
 use crate::log_writer;
 use crate::stats::{CODES, Entrance, Errors, Series, Stats, Target, Traffic, reasons};
@@ -99,6 +101,15 @@ pub struct ServerTotals {
     pub first_byte: Durations,
     /// Connections made to it.
     pub connections: u64,
+    /// Answers of it that were not passed on, since another server might have had a better one.
+    pub answers_retried: u64,
+}
+
+/// A backend's further attempts.
+#[derive(Debug, Clone, Default)]
+pub struct FurtherTotals {
+    /// Retries that would have been safe and were not made, by reason.
+    pub denied: [(&'static str, u64); 2],
 }
 
 /// How much one worker has to do.
@@ -144,16 +155,28 @@ impl Stats {
         Totals::of(self.backend_series(backend))
     }
 
+    /// What became of a backend's further attempts, by its place in the snapshot.
+    #[must_use]
+    pub fn further(&self, backend: usize) -> FurtherTotals {
+        let denied = |denied: Denied| {
+            let counts = self.further_series(backend).all();
+            (denied.name(), counts.map(|further| further.denied[denied as usize].read()).sum())
+        };
+        FurtherTotals { denied: [denied(Denied::Budget), denied(Denied::Time)] }
+    }
+
     /// A server, by its place in the snapshot and in its backend.
     #[must_use]
     pub fn server(&self, backend: usize, server: usize) -> ServerTotals {
         let mut totals = ServerTotals::default();
-        for Target { traffic, first_byte, connections, failures } in self.server_series(backend, server).all()
+        for Target { traffic, first_byte, connections, failures, retried } in
+            self.server_series(backend, server).all()
         {
             totals.traffic.add(traffic);
             totals.traffic.add_errors(failures);
             totals.first_byte.add(first_byte);
             totals.connections += connections.read();
+            totals.answers_retried += retried.read();
         }
         totals
     }

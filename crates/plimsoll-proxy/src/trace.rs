@@ -316,6 +316,11 @@ impl Recorded {
         self.end_attempt(0, error.reason(), now);
     }
 
+    /// The attempt's answer is not passed on.
+    pub(crate) fn attempt_answered(&mut self, status: u16, now: Duration) {
+        self.end_attempt(status, "", now);
+    }
+
     fn end_attempt(&mut self, status: u16, reason: &'static str, now: Duration) {
         if !std::mem::take(&mut self.trying) {
             return;

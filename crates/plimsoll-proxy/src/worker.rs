@@ -245,6 +245,14 @@ impl Worker {
         }
     }
 
+    /// Adds what requests have earned to the budgets of their backends.
+    fn deposit(&self) {
+        let now = self.deadlines.now();
+        for upstream in &self.view().backends {
+            upstream.savings.hand_over(&upstream.balancer.backend().budget, now);
+        }
+    }
+
     fn sweep_pools(&self) {
         let view = self.view();
         let (now, max_idle) = (self.deadlines.now(), view.shared.config.timeouts.pool_idle);
@@ -363,7 +371,7 @@ async fn serve(worker: &Rc<Worker>, start: Start) {
     }
 }
 
-/// The worker's heartbeat: deadlines, log lines, idle pools.
+/// The worker's heartbeat: deadlines, log lines, budgets, idle pools.
 async fn tick(worker: Rc<Worker>) {
     let mut interval = tokio::time::interval(TICK);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -372,6 +380,7 @@ async fn tick(worker: Rc<Worker>) {
         interval.tick().await;
         worker.deadlines.tick();
         worker.flush_log();
+        worker.deposit();
         ticks = ticks.wrapping_add(1);
         if ticks.is_multiple_of(SWEEP_TICKS) {
             worker.sweep_pools();

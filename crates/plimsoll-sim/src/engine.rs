@@ -4,9 +4,11 @@
 //! is picked for and delivered, the server answers or not, the balancer tries again as production's rules say, the client gives up or
 //! tries once more. `front` asks production, `machine` works, `surroundings` changes the world. One seed gives one result.
 
-use plimsoll_traffic::{Again, Attempt, Failure, Report as LoadReport, again};
+use plimsoll_config::model::RetryOn;
+use plimsoll_traffic::{Again, Attempt, Failure, Report as LoadReport, Wish, again};
 
 use crate::arrivals::{Arrivals, Stream};
+use crate::clients::Clients;
 use crate::events::{Ending, Event, Events, Token};
 use crate::front::{Fate, Front};
 use crate::gauge::Gauge;
@@ -37,6 +39,7 @@ pub(crate) struct Run<'a> {
     gauges: Vec<Gauge>,
     pub(crate) requests: Requests,
     pub(crate) surroundings: Surroundings,
+    clients: Clients,
     pub(crate) report: Report,
     stream: Option<Stream>,
     /// Arrivals in a nanosecond.
@@ -100,6 +103,7 @@ impl<'a> Run<'a> {
             machines: world.servers.iter().map(machine).collect(),
             requests: Requests::default(),
             surroundings: Surroundings::new(world, unit),
+            clients: Clients::new(world),
             report: Report::new(world.servers.len(), world.capacity(), world.last_change()),
             stream: Stream::new(&world.arrivals, rate, &mut streams.arrivals),
             streams,
@@ -159,6 +163,11 @@ impl<'a> Run<'a> {
                 if self.requests.is_alive(request, life) {
                     self.give_back(request, Fate::Abandoned);
                     self.try_ended(request, End::TimedOut);
+                }
+            }
+            Event::NextAttempt { request, life } => {
+                if self.requests.is_alive(request, life) {
+                    self.attempt(request);
                 }
             }
             Event::NewTry { request, life } => {
@@ -222,6 +231,7 @@ impl<'a> Run<'a> {
         }
         self.look(index);
         self.surroundings.bin.arrived += 1;
+        self.clients.save();
         let slot = self.requests.add(arrived);
         self.begin_try(slot);
     }
@@ -239,6 +249,8 @@ impl<'a> Run<'a> {
 
     fn begin_try(&mut self, slot: u32) {
         let life = self.requests.next_life(slot);
+        let worker = self.requests.at(slot).worker as usize;
+        self.front.save(worker, self.world.proxy.budget);
         if let Some(patience) = self.world.client.patience {
             self.events.push(self.after(patience), Event::PatienceEnds { request: slot, life });
         }
@@ -288,7 +300,7 @@ impl<'a> Run<'a> {
         let fails = request.luck < fail.share;
         let work = if fails { request.work / fail.speed } else { request.work };
         if self.machines[index].is_full() {
-            return self.send_back(token, Ending::Error);
+            return self.send_back(token, Ending::Unavailable);
         }
         let next = self.machines[index].accept(Job { token, work, fails }, self.now);
         self.schedule_departure(server, next);
@@ -354,6 +366,9 @@ impl<'a> Run<'a> {
                 self.give_back(slot, Fate::Error);
                 self.try_ended(slot, End::Failed);
             }
+            Ending::Unavailable => {
+                self.attempt_failed(slot, Failure::Answer(503), Fate::Error, End::Failed);
+            }
             Ending::Refused => self.attempt_failed(slot, Failure::Connect, Fate::Refused, End::Failed),
             Ending::Reset => self.attempt_failed(slot, Failure::Reset, Fate::Reset, End::Failed),
         }
@@ -370,13 +385,25 @@ impl<'a> Run<'a> {
             replayable: true,
             left: proxy.retries.saturating_sub(request.tried.len() as u32),
             fresh_used: true,
+            on: RetryOn::ALL,
         };
-        match (again(failure, &chance), server) {
-            (Again::OtherServer, Some(server)) => {
-                request.tried.push(server);
-                self.attempt(slot);
+        let (Again::OtherServer, Some(server)) = (again(failure, &chance), server) else {
+            return self.try_ended(slot, end);
+        };
+        request.tried.push(server);
+        // As production, which knows that there is no other server before it asks for leave.
+        if request.tried.len() == self.machines.len() {
+            return self.try_ended(slot, end);
+        }
+        let (number, worker) = (request.tried.len() as u32, request.worker as usize);
+        let wish = Wish { number, asked: None, time_left: None, usual: None };
+        match self.front.permit(worker, &wish, self.now) {
+            Ok(0) => self.attempt(slot),
+            Ok(millis) => {
+                let life = self.requests.life(slot);
+                self.events.push(self.now + millis * 1_000_000, Event::NextAttempt { request: slot, life });
             }
-            _ => self.try_ended(slot, end),
+            Err(_) => self.try_ended(slot, end),
         }
     }
 
@@ -394,7 +421,7 @@ impl<'a> Run<'a> {
     fn try_ended(&mut self, slot: u32, end: End) {
         let life = self.requests.next_life(slot);
         let request = self.requests.at(slot);
-        if end != End::Good && request.left > 0 {
+        if end != End::Good && request.left > 0 && self.clients.may_try_again(self.now) {
             request.left -= 1;
             request.tried.clear();
             request.sent_any = false;

@@ -20,6 +20,8 @@ pub(crate) enum Event {
     FirstByteDue(Token),
     /// The client waits no longer.
     PatienceEnds { request: u32, life: u32 },
+    /// The balancer has waited before another attempt.
+    NextAttempt { request: u32, life: u32 },
     /// A client tries once more.
     NewTry { request: u32, life: u32 },
     /// An entry of the world's timeline.
@@ -44,8 +46,10 @@ pub(crate) struct Token {
 pub(crate) enum Ending {
     /// A good answer.
     Good,
-    /// An answer that says it failed.
+    /// An answer that says it failed: status 500.
     Error,
+    /// An answer that says it can't take it now: status 503.
+    Unavailable,
     /// The connection was refused.
     Refused,
     /// The connection was reset while it waited.

@@ -7,7 +7,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use plimsoll_config::model;
-use plimsoll_traffic::{Ask, Backend, Balancer, Dice, Lease, Micros, NoServer, Outcome, Report, Verdict};
+use plimsoll_traffic::{
+    Ask, Backend, Balancer, Denied, Dice, Lease, Micros, NoServer, Outcome, Report, Savings, Verdict, Wish,
+    permit,
+};
 
 use crate::policy::Kind;
 use crate::reference::Referee;
@@ -30,6 +33,14 @@ pub(crate) struct Held {
 enum Hold {
     Lease(Lease),
     Reference,
+}
+
+#[derive(Debug)]
+struct Worker {
+    balancer: Rc<Balancer>,
+    dice: Dice,
+    /// Handed over when somebody asks: then a worker knows what it has itself earned.
+    savings: Savings,
 }
 
 /// What became of an attempt.
@@ -61,7 +72,7 @@ pub(crate) struct Production {
     pattern: model::Backend,
     instances: Vec<Arc<Backend>>,
     /// By instance and then by worker.
-    workers: Vec<(Rc<Balancer>, Dice)>,
+    workers: Vec<Worker>,
     /// Production's indices to the world's, for the configuration in force.
     servers: Vec<u32>,
     tried: Vec<u32>,
@@ -126,13 +137,13 @@ impl Front {
 
     /// Whether what servers report of their load is of use.
     pub(crate) fn hears(&self) -> bool {
-        matches!(self, Front::Production(production) if production.workers.first().is_some_and(|(b, _)| b.hears()))
+        matches!(self, Front::Production(production) if production.workers.first().is_some_and(|worker| worker.balancer.hears()))
     }
 
     /// Answers the probes that are due: `report` says what a server would say. A probe takes no time here.
     pub(crate) fn probe(&mut self, worker: usize, now: u64, report: impl Fn(u32) -> Report) {
         if let Front::Production(production) = self {
-            let (balancer, dice) = &mut production.workers[worker];
+            let Worker { balancer, dice, .. } = &mut production.workers[worker];
             while let Some(index) = balancer.next_probe(dice) {
                 let report = report(production.servers[index as usize]);
                 balancer.hear(index, &report, None, Micros(now / MICRO));
@@ -145,6 +156,22 @@ impl Front {
         if let Hold::Lease(lease) = &held.hold {
             lease.hear(report, Micros(now / MICRO));
         }
+    }
+
+    /// A request reaches its balancer.
+    pub(crate) fn save(&self, worker: usize, share: model::Share) {
+        if let Front::Production(production) = self {
+            production.workers[worker].savings.save(share);
+        }
+    }
+
+    /// Leave for another attempt, and after how many milliseconds. A reference keeps to no budget.
+    pub(crate) fn permit(&mut self, worker: usize, wish: &Wish, now: u64) -> Result<u64, Denied> {
+        let Front::Production(production) = self else { return Ok(0) };
+        let Worker { balancer, dice, savings } = &mut production.workers[worker];
+        let (budget, now) = (&balancer.backend().budget, Micros(now / MICRO).millis());
+        savings.hand_over(budget, now);
+        permit(wish, budget, now, dice)
     }
 
     /// The connection to the picked server stands.
@@ -197,7 +224,7 @@ impl Production {
         let per_instance = dice.len() / self.instances.len();
         let worker = |(index, mut dice): (usize, Dice)| {
             let backend = Arc::clone(&self.instances[index / per_instance]);
-            (Balancer::new(backend, &mut dice), dice)
+            Worker { balancer: Balancer::new(backend, &mut dice), dice, savings: Savings::default() }
         };
         self.workers = dice.into_iter().enumerate().map(worker).collect();
     }
@@ -209,7 +236,7 @@ impl Production {
                 (0u32..).zip(&self.servers).filter(|(_, world)| tried.contains(world)).map(|(own, _)| own);
             self.tried.extend(own);
         }
-        let (balancer, dice) = &mut self.workers[worker];
+        let Worker { balancer, dice, .. } = &mut self.workers[worker];
         let ask = Ask { now: Micros(now / MICRO), key, tried: &self.tried };
         let lease = balancer.pick(&ask, dice)?;
         Ok((self.servers[lease.index() as usize], lease))
@@ -221,7 +248,7 @@ impl Production {
             *instance = Arc::new(Backend::new(&spec, Some(instance)));
         }
         self.servers = (0..world.servers.len() as u32).filter(|&s| !gone[s as usize]).collect();
-        let dice = std::mem::take(&mut self.workers).into_iter().map(|(_, dice)| dice).collect();
+        let dice = std::mem::take(&mut self.workers).into_iter().map(|worker| worker.dice).collect();
         self.staff(dice);
     }
 }

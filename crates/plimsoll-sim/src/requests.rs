@@ -102,6 +102,11 @@ impl Requests {
         !request.free && request.attempt == token.attempt && request.held.is_some()
     }
 
+    /// The client's try of now.
+    pub(crate) fn life(&self, slot: u32) -> u32 {
+        self.slots[slot as usize].life
+    }
+
     pub(crate) fn is_alive(&self, slot: u32, life: u32) -> bool {
         let request = &self.slots[slot as usize];
         !request.free && request.life == life

@@ -199,7 +199,7 @@ fn route_of(config: &model::Config, backend: usize, unit_ms: f64) -> Option<Prox
     let route = config.routes.iter().find(leads)?;
     let first_byte = route.timeouts.first_byte.unwrap_or(config.timeouts.first_byte);
     let first_byte = Some(first_byte.as_secs_f64() * 1e3 / unit_ms);
-    Some(Proxy { first_byte, retries: route.retries, idempotent: true })
+    Some(Proxy { first_byte, retries: route.retry.attempts, idempotent: true, budget: route.retry.budget })
 }
 
 impl File {

@@ -6,6 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use plimsoll_config::model;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -53,6 +54,7 @@ struct ClientSpec {
     #[serde(default)]
     retries: u32,
     pause: Option<NotNegative>,
+    budget: Option<Share>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -61,6 +63,7 @@ struct ProxySpec {
     first_byte: Option<Positive>,
     retries: Option<u32>,
     idempotent: Option<bool>,
+    budget: Option<Share>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -176,11 +179,13 @@ impl WorldSpec {
                 patience: Some(c.patience.0),
                 retries: c.retries,
                 pause: c.pause.map_or(0.0, |pause| pause.0),
+                budget: c.budget.map(millionths),
             }),
             proxy: self.proxy.as_ref().map_or(usual.proxy, |p| Proxy {
                 first_byte: p.first_byte.map(|t| t.0),
                 retries: p.retries.unwrap_or(usual.proxy.retries),
                 idempotent: p.idempotent.unwrap_or(usual.proxy.idempotent),
+                budget: p.budget.map_or(usual.proxy.budget, millionths),
             }),
             delay: self.delay.map_or(0.0, |delay| delay.0),
             bin: self.bin.map(|bin| bin.0),
@@ -211,6 +216,10 @@ impl WorldSpec {
             arrivals => Ok(arrivals.clone()),
         }
     }
+}
+
+fn millionths(share: Share) -> model::Share {
+    model::Share((share.0 * f64::from(model::Share::ALL)).round() as u32)
 }
 
 impl GroupSpec {

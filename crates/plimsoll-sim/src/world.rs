@@ -116,6 +116,8 @@ pub struct Client {
     pub retries: u32,
     /// Units between tries.
     pub pause: f64,
+    /// They keep to one budget of production's, to which each request adds so much; `None` keeps to none.
+    pub budget: Option<model::Share>,
 }
 
 /// What the balancers do besides choosing.
@@ -127,6 +129,8 @@ pub struct Proxy {
     pub retries: u32,
     /// Whether requests may be repeated after they were sent.
     pub idempotent: bool,
+    /// What each request adds to the budget of its instance.
+    pub budget: model::Share,
 }
 
 /// Something that happens.
@@ -194,7 +198,12 @@ impl World {
             workers: 1,
             keys: None,
             client: Client::default(),
-            proxy: Proxy { first_byte: None, retries: 2, idempotent: true },
+            proxy: Proxy {
+                first_byte: None,
+                retries: 2,
+                idempotent: true,
+                budget: plimsoll_config::defaults::RETRY_BUDGET,
+            },
             delay: 0.0,
             bin: None,
             servers: vec![Server::STANDARD; n],

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use plimsoll_config::model;
 
+use crate::budget::RetryBudget;
 use crate::hashing::Hashing;
 use crate::ramp::{self, Ramp};
 use crate::rendezvous::Seat;
@@ -39,6 +40,8 @@ pub struct Backend {
     pub(crate) seats: Box<[Seat]>,
     /// For `hash` with a bound: requests in flight to all servers. Its own line: every request writes it.
     pub(crate) in_flight: Arc<Total>,
+    /// How many further attempts its requests may have.
+    pub budget: Arc<RetryBudget>,
 }
 
 /// A counter alone on its cache lines.
@@ -93,12 +96,19 @@ impl Backend {
             ramp: Ramp::new(spec.slow_start, &servers).with(spec.reported.as_ref().map(Reported::new)),
             seats: servers.iter().map(|server| Seat::new(&server.name, server.weight)).collect(),
             in_flight: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.in_flight)),
+            budget: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.budget)),
             servers,
         }
     }
 }
 
 impl Backend {
+    /// Whether some server besides `this` and those that were `tried` takes requests at all; it may be full.
+    pub fn has_another(&self, this: u32, tried: &[u32]) -> bool {
+        let mut members = self.tiers.iter().flat_map(|tier| &tier.members);
+        members.any(|member| *member != this && !tried.contains(member))
+    }
+
     /// The tables of the tier of that rank, and the servers that they speak of.
     fn hashing_of(&self, of: (bool, u8)) -> Option<(&Hashing, &[Server])> {
         let is_that =

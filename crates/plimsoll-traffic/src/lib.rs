@@ -6,6 +6,7 @@
 
 pub mod backend;
 pub mod balancer;
+pub mod budget;
 pub mod dice;
 mod ewma;
 mod hashing;
@@ -36,13 +37,14 @@ mod weights;
 
 pub use backend::Backend;
 pub use balancer::{Ask, Balancer, NoServer, Session, Split, hash_key};
+pub use budget::{RetryBudget, Savings};
 pub use dice::Dice;
 pub use lease::Lease;
 pub use limit::{ClientSlot, Gate, GateSlot, PerClient};
 pub use memory::Memory;
 pub use outcome::{Outcome, Verdict};
 pub use report::Report;
-pub use retry::{Again, Attempt, Failure, again, idempotent};
+pub use retry::{Again, Attempt, Denied, Failure, Wish, again, idempotent, permit, retry_after};
 pub use route::{Router, split};
 pub use sample::{Budget, Parent, continues, sampled};
 pub use server::{Live, Server};

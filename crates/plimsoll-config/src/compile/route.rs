@@ -43,7 +43,7 @@ impl Compiler<'_> {
             action,
             timeouts: timeouts(fields.table("timeout")),
             max_body: fields.number("max_body"),
-            retries: fields.table("retry").and_then(|retry| retry.count("attempts")).unwrap_or(0),
+            retry: self.retry(fields.table("retry")),
             upgrade: self.upgrade(fields.items("upgrade")),
             sticky,
         }

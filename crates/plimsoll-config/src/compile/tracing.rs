@@ -8,6 +8,7 @@ use crate::model::{Endpoint, Parents, Share, Tracing};
 use crate::node::Fields;
 use crate::pattern::is_token;
 use crate::problem::{Code, Problem};
+use crate::share::parse_share;
 
 /// Where collectors take OTLP over gRPC, which is another protocol.
 const GRPC_PORT: u16 = 4317;
@@ -23,7 +24,7 @@ impl Compiler<'_> {
             let problem = Problem::new(Code::Suspicious, written.at, message);
             self.report.warn(problem.help("spans are sent over HTTP, which is mostly port 4318".to_owned()));
         }
-        let sample = self.read(table.text("sample"), parse_share);
+        let sample = self.read(table.text("sample"), parse_sample);
         let service = self.read(table.text("service"), parse_service);
         let headers = self.tracing_headers(table.table("headers"));
         Some(Tracing {
@@ -100,25 +101,8 @@ fn parse_host(text: &str) -> Option<String> {
     (!text.is_empty() && text.len() <= 253 && text.bytes().all(plain)).then(|| text.to_ascii_lowercase())
 }
 
-/// `"1%"`, `"0.25%"`, `"100%"`: at most four decimals.
-fn parse_share(text: &str) -> Result<Share, Fault> {
-    let how = || {
-        Fault::new(Code::BadUnit, format!("`sample` is not a share: `{text}`"))
-            .help("write a share as \"1%\", \"0.25%\" or \"100%\"")
-    };
-    let number = text.strip_suffix('%').ok_or_else(how)?;
-    let (whole, decimals) = number.split_once('.').unwrap_or((number, "0"));
-    let digits = |text: &str, most: usize| {
-        (1..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
-    };
-    if !digits(whole, 3) || !digits(decimals, 4) {
-        return Err(how());
-    }
-    let millionths = format!("{whole}{decimals:0<4}").parse().map_err(|_| how())?;
-    if millionths > Share::ALL {
-        return Err(Fault::new(Code::OutOfRange, "`sample` must be from 0% to 100%"));
-    }
-    Ok(Share(millionths))
+fn parse_sample(text: &str) -> Result<Share, Fault> {
+    parse_share(text, "sample")
 }
 
 fn parse_service(text: &str) -> Result<String, Fault> {
@@ -186,25 +170,6 @@ mod tests {
             "http://[::1:4318",
         ] {
             assert!(parse_endpoint(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn reads_shares() {
-        for (text, millionths) in [
-            ("1%", 10_000),
-            ("0%", 0),
-            ("100%", Share::ALL),
-            ("0.25%", 2_500),
-            ("0.0001%", 1),
-            ("12.5%", 125_000),
-        ] {
-            assert_eq!(parse_share(text), Ok(Share(millionths)), "{text}");
-        }
-        for text in
-            ["", "%", "1", "0.01", "101%", "100.0001%", "-1%", "1.%", ".5%", "0.00001%", "1 %", "1e1%"]
-        {
-            assert!(parse_share(text).is_err(), "{text}");
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Texts are shown to users (reference, schema, messages), so they are sentences about what happens.
 
 use super::Default::{Alternative, Filled, Number, Required, Said, Text, Texts};
+use super::retry::RETRY;
 use super::{Choice, Kind, Table, key};
 use crate::defaults as d;
 
@@ -94,6 +95,7 @@ pub(super) static ROUTE: Table = Table {
         ("session", "sticky"),
         ("session_affinity", "sticky"),
         ("stickiness", "sticky"),
+        ("retries", "retry"),
     ],
 };
 
@@ -210,18 +212,4 @@ pub(super) static ROUTE_TIMEOUT: Table = Table {
     ],
     later: &[],
     elsewhere: &[("read", "first_byte"), ("response", "first_byte"), ("websocket", "tunnel")],
-};
-
-pub(super) static RETRY: Table = Table {
-    id: "retry",
-    title: "a retry table",
-    about: "What happens when a server fails.",
-    keys: &[key(
-        "attempts",
-        Kind::Number(0, d::MOST_RETRIES),
-        Number(d::RETRIES),
-        "Further tries after the first, always at another server; 0 for none. Only what is safe to repeat is tried again.",
-    )],
-    later: &["budget", "on", "backoff", "replay", "timeout"],
-    elsewhere: &[("retries", "attempts"), ("max", "attempts"), ("tries", "attempts"), ("count", "attempts")],
 };

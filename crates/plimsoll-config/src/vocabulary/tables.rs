@@ -5,7 +5,8 @@
 
 use super::Default::{Bool, Filled, Required, Said};
 use super::backends::{BACKEND, BALANCE, LISTEN, SERVER, SUBSET, WEIGHTS};
-use super::routes::{REDIRECT, RESPOND, RETRY, ROUTE, ROUTE_STICKY, ROUTE_TIMEOUT};
+use super::retry::RETRY;
+use super::routes::{REDIRECT, RESPOND, ROUTE, ROUTE_STICKY, ROUTE_TIMEOUT};
 use super::settings::{ADMIN, HTTP, LIMITS, LOG, SECRET, STICKY, TIMEOUT};
 use super::tracing::TRACING;
 use super::{Kind, Table, key};

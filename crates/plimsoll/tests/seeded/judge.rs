@@ -127,10 +127,21 @@ fn wrong_at_servers(planned: &Planned, seen: &Seen, wrongs: &mut Vec<String>) {
     if seen.whole > seen.turns {
         wrongs.push("arrived more often than it began".to_owned());
     }
-    let first_answer = planned.replies.iter().position(|reply| !matches!(reply, Reply::Drop { .. }));
-    if first_answer.is_some_and(|first| seen.turns > first + 1) {
+    let is_final =
+        |reply: &Reply| !matches!(reply, Reply::Drop { .. }) && !may_be_asked_again(planned, reply);
+    if planned.replies.iter().position(is_final).is_some_and(|first| seen.turns > first + 1) {
         wrongs.push("was sent again although it had been answered".to_owned());
     }
+    // A kept connection that was closed, the same server over a fresh one, and the other server.
+    if seen.turns + seen.stale > 4 {
+        wrongs.push("was sent more often than there are servers".to_owned());
+    }
+}
+
+/// Whether another server may be asked after this answer: nothing of it was passed on, and all of the request is still there.
+fn may_be_asked_again(planned: &Planned, reply: &Reply) -> bool {
+    let (Reply::Whole(answer) | Reply::Early(answer)) = reply else { return false };
+    answer.status == 503 && answer.interims.is_empty() && planned.is_idempotent() && planned.size <= 70_000
 }
 
 fn wrong_at_client(
@@ -200,6 +211,10 @@ fn wrong_answer(
     };
     if turn + 1 != seen.turns {
         wrongs.push(format!("got the answer of turn {turn}"));
+    }
+    let is_plain = planned.expect == Expect::No && planned.size <= 60_000;
+    if turn == 0 && is_plain && may_be_asked_again(planned, planned.reply(0)) {
+        wrongs.push("was given a 503 although there was another server".to_owned());
     }
     if response.status != answer.status || response.body != meant_body(planned, turn, answer) {
         wrongs.push("got an answer that is not what its server sent".to_owned());
