@@ -7,7 +7,9 @@ use crate::node::{Field, Fields, Node, Value};
 use crate::problem::{Code, Problem, Report};
 use crate::source::{At, Raw, RawKey, RawValue};
 use crate::suggest::{closest, did_you_mean};
-use crate::units::{BadUnit, format_duration, format_size, parse_duration, parse_size};
+use crate::units::{
+    BadUnit, format_duration, format_percent, format_size, parse_duration, parse_percent, parse_size,
+};
 use crate::vocabulary::{ALL, Choice, Default, Key, Kind, Table};
 
 /// Checks the entries of `spec`, which stands at `at`.
@@ -72,7 +74,9 @@ impl Walker<'_> {
     fn default(&mut self, key: &'static Key, at: At) -> Option<Node> {
         let value = match (&key.default, &key.kind) {
             (Default::Required | Default::Said(_) | Default::Alternative, _) => return None,
-            (Default::Filled, Kind::Table(spec)) => Value::Table(self.table(spec, Vec::new(), at)),
+            (Default::Filled, Kind::Table(spec) | Kind::Switch(spec)) => {
+                Value::Table(self.table(spec, Vec::new(), at))
+            }
             (Default::Filled, _) => return None,
             (Default::Text(text), Kind::Short(..)) => {
                 let raw = Raw { at, value: RawValue::Text((*text).to_owned()) };
@@ -84,6 +88,7 @@ impl Walker<'_> {
                 Value::List(texts.iter().map(text).collect())
             }
             (Default::Number(number), _) => Value::Number(*number),
+            (Default::Percent(percent), _) => Value::Percent(*percent),
             (Default::Time(time), _) => Value::Time(*time),
             (Default::Size(bytes), _) => Value::Size(*bytes),
             (Default::Bool(flag), _) => Value::Bool(*flag),
@@ -133,6 +138,15 @@ impl Walker<'_> {
                 at,
                 name,
             )?),
+            (Kind::Percent(min, max), RawValue::Text(text)) => Value::Percent(bounded(
+                parse_percent(&text).map_err(|bad| bad_unit("percentage", &text, bad, at, name))?,
+                (*min, *max),
+                format_percent,
+                at,
+                name,
+            )?),
+            (Kind::Switch(spec), RawValue::Bool(true)) => Value::Table(self.table(spec, Vec::new(), at)),
+            (Kind::Switch(_), RawValue::Bool(false)) => Value::Bool(false),
             (Kind::List(least, of), RawValue::List(items)) => {
                 if items.len() < *least {
                     return Err(Problem::new(Code::OutOfRange, at, format!("`{name}` is empty"))
@@ -142,7 +156,7 @@ impl Walker<'_> {
             }
             (Kind::Many(of), RawValue::List(items)) => self.list(of, items, name),
             (Kind::Many(of), value) => self.list(of, vec![Raw { at, value }], name),
-            (Kind::Table(spec) | Kind::Short(_, spec), RawValue::Table(entries)) => {
+            (Kind::Table(spec) | Kind::Switch(spec) | Kind::Short(_, spec), RawValue::Table(entries)) => {
                 Value::Table(self.table(spec, entries, at))
             }
             (Kind::Short(short, spec), value @ RawValue::Text(_)) => {
@@ -209,6 +223,8 @@ impl Kind {
             Self::Bool => "true or false".to_owned(),
             Self::Number(..) | Self::Status(_) => "a whole number".to_owned(),
             Self::Factor(..) => "a number such as 1.25".to_owned(),
+            Self::Percent(..) => "a percentage such as \"20%\"".to_owned(),
+            Self::Switch(_) => "true, false or a table".to_owned(),
             Self::Time(..) => "a time such as \"30s\"".to_owned(),
             Self::Size(..) => "a size such as \"64KiB\"".to_owned(),
             Self::List(_, Kind::Table(_)) => "an array of tables".to_owned(),
@@ -300,6 +316,7 @@ fn type_help(kind: &Kind, value: &RawValue, name: &str) -> Option<String> {
         (Kind::Size(..), RawValue::Integer(Some(number @ 0..))) => {
             Some(parse_size(&number.to_string()).err()?.0)
         }
+        (Kind::Percent(..), RawValue::Integer(Some(number @ 0..))) => Some(format!("write \"{number}%\"")),
         (Kind::Time(..), RawValue::Float(_)) => Some("use a smaller unit: \"1500ms\"".to_owned()),
         (Kind::Number(..), RawValue::Text(text)) => {
             text.trim().parse::<u64>().ok().map(|number| format!("write {number} without quotes"))

@@ -6,6 +6,7 @@
 
 mod admin;
 mod backend;
+mod health;
 mod listener;
 mod retry;
 mod route;

@@ -53,6 +53,24 @@ pub const WEIGHT: u64 = 1;
 pub const POLICY: &str = "p2c";
 /// How long `ewma` remembers a latency: Finagle's and linkerd's value, and a hundred times most requests' latency.
 pub const EWMA_DECAY: Duration = seconds(10);
+/// Failures in a row that eject a server: one is too nervous, ten is slow.
+pub const EJECT_CONSECUTIVE: u64 = 5;
+/// Percent of failures that eject it.
+pub const EJECT_SHARE: u64 = 50;
+/// Requests within ten seconds without which that says nothing.
+pub const EJECT_REQUESTS: u64 = 20;
+/// How long for the first time.
+pub const EJECT_BASE: Duration = seconds(10);
+/// How long at most.
+pub const EJECT_LONGEST: Duration = seconds(300);
+/// Shortest ejection that can be asked for.
+pub const SHORTEST_EJECTION: Duration = Duration::from_millis(100);
+/// Longest one.
+pub const LONGEST_EJECTION: Duration = seconds(24 * 3_600);
+/// Percent of the servers that may be out after an ejection: more would leave too few for the load.
+pub const EJECT_MOST: u64 = 50;
+/// Percent of servers that are well below which all serve: Envoy's value.
+pub const PANIC: u64 = 50;
 /// How long the share of a new server grows: caches and compilers are warm after some seconds.
 pub const SLOW_START: Duration = seconds(10);
 /// Longest growth of a share and longest memory of `ewma`.

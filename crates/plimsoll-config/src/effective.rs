@@ -9,7 +9,7 @@ use crate::flags::COMMAND_LINE;
 use crate::interpolate::escape;
 use crate::node::{Field, Fields, Node, Value};
 use crate::source::Source;
-use crate::units::{format_duration, format_size};
+use crate::units::{format_duration, format_percent, format_size};
 use crate::vocabulary::{Default, Key};
 
 /// Comments start here, unless the line is longer.
@@ -143,6 +143,7 @@ fn plain(value: &Value) -> String {
         Value::Text(text) => quoted(&escape(text)),
         Value::Number(number) => number.to_string(),
         Value::Factor(hundredths) => format_factor(*hundredths),
+        Value::Percent(percent) => quoted(&format_percent(*percent)),
         Value::Time(time) => quoted(&format_duration(*time)),
         Value::Size(bytes) => quoted(&format_size(*bytes)),
         Value::Bool(flag) => flag.to_string(),

@@ -3,9 +3,12 @@
 //! Comes out of `compile`, which has already reported every problem, so a value of these types is always meaningful:
 //! names refer to things that exist, numbers are in range, times are positive. Nothing here knows TOML, files or sockets.
 
+mod admin;
+mod health;
 mod reports;
 mod retry;
 mod sticky;
+mod tracing;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -14,9 +17,12 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use self::admin::{Admin, AdminBind, Token};
+pub use self::health::{Check, Eject};
 pub use self::reports::{Prequal, Probe, Reported};
 pub use self::retry::{Retry, RetryOn};
 pub use self::sticky::{SameSite, Sticky, StickyCookie};
+pub use self::tracing::{Endpoint, Parents, Tracing};
 pub use crate::secret::Secret;
 pub use crate::share::Share;
 
@@ -79,13 +85,29 @@ pub struct Backend {
     pub subset: Option<Subset>,
     /// Servers report their weights themselves; `None`: only the file says.
     pub reported: Option<Reported>,
+    /// When a server that fails requests is passed over; `None` is never.
+    pub eject: Option<Eject>,
+    /// Servers are checked; `None`: they are not.
+    pub check: Option<Check>,
+    /// When fewer than so many percent of the servers are well, all that accept connections serve; 0 is never.
+    pub panic: u32,
 }
 
 impl Backend {
-    /// A backend with nothing but these; every server has its whole share from the start.
+    /// A backend with nothing but these; every server has its whole share from the start, whatever becomes of it.
     pub fn new(name: &str, servers: Vec<Server>, balance: Balance) -> Backend {
         let (name, slow_start) = (name.to_owned(), Duration::ZERO);
-        Backend { name, servers, balance, slow_start, subset: None, reported: None }
+        Backend {
+            name,
+            servers,
+            balance,
+            slow_start,
+            subset: None,
+            reported: None,
+            eject: None,
+            check: None,
+            panic: 0,
+        }
     }
 }
 
@@ -403,91 +425,4 @@ pub enum LogOutput {
     Stdout,
     /// A file, opened for appending, reopened on USR1.
     File(PathBuf),
-}
-
-/// Where to ask the running process, and who may.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Admin {
-    /// At least one. One that other machines reach only comes with a token.
-    pub binds: Vec<AdminBind>,
-    /// Permissions of Unix sockets.
-    pub mode: u32,
-    /// Without one, whoever reaches an address may ask.
-    pub token: Option<Token>,
-}
-
-/// One admin address.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AdminBind {
-    /// An IP address with a port.
-    Socket(SocketAddr),
-    /// An absolute path.
-    Unix(PathBuf),
-}
-
-impl std::fmt::Display for AdminBind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            AdminBind::Socket(address) => address.fmt(f),
-            AdminBind::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-impl std::str::FromStr for AdminBind {
-    type Err = String;
-
-    /// As it is written in a configuration.
-    fn from_str(text: &str) -> Result<AdminBind, String> {
-        crate::address::parse_admin(text).map_err(|fault| match fault.help {
-            Some(help) => format!("{}; {help}", fault.message),
-            None => fault.message,
-        })
-    }
-}
-
-/// Where a secret is: the admin token, or what cookies are sealed with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Token {
-    /// It came from the environment.
-    Text(Secret),
-    /// It is the text of this file, without the line's end. Whoever starts to serve reads it.
-    File(PathBuf),
-}
-
-/// Spans of requests, for an OpenTelemetry collector.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tracing {
-    /// Where spans are sent.
-    pub otlp: Endpoint,
-    /// How many requests are recorded, of those whose parent does not decide it.
-    pub sample: Share,
-    /// Whose trace context is believed.
-    pub parents: Parents,
-    /// `service.name` of the resource (`plimsoll`).
-    pub service: String,
-    /// Further fields of each request to the collector: names and values.
-    pub headers: Vec<(String, String)>,
-}
-
-/// Where a collector takes OTLP over HTTP: `http://HOST:PORT/BASE`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
-    /// A name or an IP address; of IPv6 without brackets.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-    /// What stands before `/v1/traces`: empty, or begins with `/` and does not end with it.
-    pub base: String,
-}
-
-/// Whose `traceparent` is believed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Parents {
-    /// Everybody's, but a client that is not trusted can have only so many requests recorded (the default).
-    Limited,
-    /// Everybody's.
-    All,
-    /// That of peers in `Config::trusted`; for all others a new trace begins.
-    Trusted,
 }

@@ -24,6 +24,7 @@ pub(crate) enum Value {
     Number(u64),
     /// In hundredths.
     Factor(u64),
+    Percent(u64),
     Time(Duration),
     Size(u64),
     Bool(bool),
@@ -87,7 +88,9 @@ impl Node {
 
     pub(crate) fn number(&self) -> Option<u64> {
         match self.value {
-            Value::Number(number) | Value::Size(number) | Value::Factor(number) => Some(number),
+            Value::Number(number) | Value::Size(number) | Value::Factor(number) | Value::Percent(number) => {
+                Some(number)
+            }
             _ => None,
         }
     }
@@ -110,7 +113,7 @@ impl Fields {
         self.node(name)?.text()
     }
 
-    /// A number, the bytes of a size, or the hundredths of a factor.
+    /// A number, the bytes of a size, the hundredths of a factor, or percent.
     pub(crate) fn number(&self, name: &str) -> Option<u64> {
         self.node(name)?.number()
     }

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::units::{format_duration, format_size};
+use crate::units::{format_duration, format_percent, format_size};
 use crate::vocabulary::{ALL, Default, Key, Kind, ROOT, Table};
 
 /// The schema (JSON Schema 2020-12).
@@ -22,6 +22,7 @@ pub fn schema() -> Value {
         "size".to_owned(),
         unit("^[0-9]+(B|KB|KiB|MB|MiB|GB|GiB)$", "A size: \"512B\", \"64KiB\", \"10MiB\", \"1MB\"."),
     );
+    definitions.insert("percentage".to_owned(), unit("^[0-9]+%$", "Whole percent: \"20%\"."));
     definitions.insert(
         "reference".to_owned(),
         json!({ "type": "string", "pattern": REFERENCE, "description": "A string with `${ENV}` or `${ENV:-default}` in it." }),
@@ -83,6 +84,7 @@ fn default_schema(default: &Default) -> Option<Value> {
         Default::Text(text) => json!(text),
         Default::Texts(texts) => json!(texts),
         Default::Number(number) => json!(number),
+        Default::Percent(percent) => json!(format_percent(*percent)),
         Default::Time(time) => json!(format_duration(*time)),
         Default::Size(bytes) => json!(format_size(*bytes)),
         Default::Bool(flag) => json!(flag),
@@ -102,6 +104,8 @@ fn kind_schema(kind: &Kind) -> Value {
         Kind::Status(known) => json!({ "type": "integer", "enum": known }),
         Kind::Time(..) => definition("time"),
         Kind::Size(..) => definition("size"),
+        Kind::Percent(..) => definition("percentage"),
+        Kind::Switch(table) => json!({ "anyOf": [{ "type": "boolean" }, definition(table.id)] }),
         Kind::List(least, of) => json!({ "type": "array", "items": kind_schema(of), "minItems": least }),
         Kind::Many(of) => {
             json!({ "anyOf": [kind_schema(of), { "type": "array", "items": kind_schema(of) }] })

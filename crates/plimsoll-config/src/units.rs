@@ -54,6 +54,21 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, BadUnit> {
     if rest.is_empty() { number.checked_mul(*factor).ok_or_else(how) } else { Err(how()) }
 }
 
+/// Reads `"20%"`: whole percent.
+pub(crate) fn parse_percent(text: &str) -> Result<u64, BadUnit> {
+    let how = || BadUnit("write whole percent as \"20%\"".to_owned());
+    if is_number(text) {
+        return Err(BadUnit(format!("write \"{text}%\"")));
+    }
+    let digits = text.strip_suffix('%').filter(|digits| is_number(digits));
+    digits.and_then(|digits| digits.parse().ok()).ok_or_else(how)
+}
+
+/// As it is written.
+pub(crate) fn format_percent(percent: u64) -> String {
+    format!("{percent}%")
+}
+
 /// `"1m30s"` to `(1, "m", "30s")`.
 fn split_part(text: &str) -> Option<(u64, &str, &str)> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;

@@ -5,6 +5,7 @@
 //! Never holds rules that need more than one key: those are in `compile`.
 
 mod backends;
+mod health;
 mod retry;
 mod routes;
 mod settings;
@@ -68,6 +69,8 @@ pub(crate) enum Kind {
     Number(u64, u64),
     /// A number with a fraction within bounds, in hundredths.
     Factor(u64, u64),
+    /// A whole number of percent within bounds, written `"50%"`.
+    Percent(u64, u64),
     /// One of some numbers.
     Status(&'static [u64]),
     /// A time within bounds.
@@ -79,6 +82,8 @@ pub(crate) enum Kind {
     /// An array, or one alone.
     Many(&'static Kind),
     Table(&'static Table),
+    /// A table, `true` for the table with its defaults, or `false`.
+    Switch(&'static Table),
     /// A table, or a string that stands for a table with just that key.
     Short(&'static str, &'static Table),
     /// A table whose keys are names of the user's choice; the text says of what.
@@ -107,6 +112,7 @@ pub(crate) enum Default {
     Text(&'static str),
     Texts(&'static [&'static str]),
     Number(u64),
+    Percent(u64),
     Time(Duration),
     Size(u64),
     Bool(bool),

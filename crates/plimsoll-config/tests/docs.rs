@@ -17,7 +17,11 @@ fn path() -> PathBuf {
 fn kind(schema: &Value) -> String {
     if let Some(reference) = schema["$ref"].as_str() {
         let name = reference.rsplit('/').next().unwrap();
-        return if matches!(name, "time" | "size") { name.to_owned() } else { "table".to_owned() };
+        return if matches!(name, "time" | "size" | "percentage") {
+            name.to_owned()
+        } else {
+            "table".to_owned()
+        };
     }
     if let Some(forms) = schema["anyOf"].as_array() {
         let forms = forms.iter().filter(|form| form["$ref"] != "#/$defs/reference").map(kind);

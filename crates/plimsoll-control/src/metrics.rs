@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use plimsoll_proxy::{CODES, ListenerTotals, ServerTotals, Snapshot, Stats, Totals, WorkerLoad};
-use plimsoll_traffic::Server;
+use plimsoll_traffic::{Backend, Server};
 
 use crate::exporter::COUNTS;
 use crate::exposition::{Kind, Page, label};
@@ -249,6 +249,14 @@ fn backends(page: &mut Page, snapshot: &Snapshot) {
         row(label("backend", &backend.name), (totals, in_flight))
     });
     traffic(page, "backend", "for the backend", &rows.collect::<Vec<_>>());
+    let rows: Vec<Row<&Backend>> =
+        snapshot.backends.iter().map(|b| row(label("backend", &b.name), &**b)).collect();
+    let help = "Servers of the backend that could serve: those with a weight.";
+    each(page, ("plimsoll_backend_servers", Kind::Gauge, help), &rows, |b| b.healthy().1);
+    let help = "Servers of the backend that are well.";
+    each(page, ("plimsoll_backend_servers_healthy", Kind::Gauge, help), &rows, |b| b.healthy().0);
+    let help = "1 while so few servers are well that all that accept connections serve.";
+    each(page, ("plimsoll_backend_panic", Kind::Gauge, help), &rows, |b| u8::from(b.panics()));
     further(page, snapshot);
 }
 
@@ -286,6 +294,12 @@ fn servers(page: &mut Page, snapshot: &Snapshot) {
     let help = "Answers of the server that were not passed on, because another server was asked.";
     let name = "plimsoll_server_answers_retried_total";
     each(page, (name, Kind::Counter, help), &rows, |(_, t)| t.answers_retried);
+    let help = "1 if the server is well; 0 while it is starting, down, ejected or on trial.";
+    each(page, ("plimsoll_server_up", Kind::Gauge, help), &rows, |(s, _)| u8::from(s.is_well()));
+    let help = "Requests that failed by the server's fault, as ejection counts them.";
+    each(page, ("plimsoll_server_failures_total", Kind::Counter, help), &rows, |(s, _)| s.live.failures());
+    let help = "How often the server was ejected.";
+    each(page, ("plimsoll_server_ejections_total", Kind::Counter, help), &rows, |(s, _)| s.live.ejections());
     let help = "Connections made to the server.";
     each(page, ("plimsoll_server_connections_total", Kind::Counter, help), &rows, |(_, t)| t.connections);
     let help = "Connections that the server refused, or that were not made in time.";

@@ -4,7 +4,7 @@
 //! added, never renamed. Times are in milliseconds, as their names say, and null where nothing was measured.
 
 use plimsoll_config::model::Address;
-use plimsoll_proxy::{BOUNDS, CODES, Durations, ListenerTotals, Snapshot, Totals};
+use plimsoll_proxy::{BOUNDS, CODES, Durations, ListenerTotals, Snapshot, Totals, now};
 use plimsoll_traffic::{Backend, Server};
 use serde_json::{Map, Value, json};
 
@@ -58,6 +58,9 @@ fn backend(snapshot: &Snapshot, number: usize, backend: &Backend) -> Value {
     let mut shown =
         merge(json!({ "name": backend.name, "in_flight": in_flight }), &snapshot.stats.backend(number));
     let servers = backend.servers.iter().enumerate();
+    let (healthy, _) = backend.healthy();
+    shown["healthy"] = healthy.into();
+    shown["panic"] = backend.panics().into();
     shown["servers"] = servers.map(|(place, s)| server(snapshot, (number, place), s)).collect();
     shown
 }
@@ -69,12 +72,18 @@ fn server(snapshot: &Snapshot, (backend, place): (usize, usize), server: &Server
         Address::Unix(path) => format!("unix:{}", path.display()),
     };
     let totals = snapshot.stats.server(backend, place);
+    let condition = snapshot.backends[backend].condition(place);
     let own = json!({
         "name": server.name,
         "address": address,
         "weight": server.weight,
         "backup": server.backup,
         "max_requests": server.max_requests,
+        "state": condition.state.name(),
+        "state_reason": condition.reason,
+        "state_for_seconds": now().0.saturating_sub(condition.since.0) as f64 / 1000.0,
+        "failures": server.live.failures(),
+        "ejections": server.live.ejections(),
         "in_flight": server.live.in_flight(),
         "assigned": server.live.assigned(),
         "refused": server.live.refusals(),

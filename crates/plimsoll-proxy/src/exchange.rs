@@ -116,6 +116,7 @@ impl Exchange<'_> {
         if lease.hears() {
             self.hear(lease, result);
         }
+        self.tell_health(lease, result);
         if !lease.learns() {
             return;
         }
@@ -127,6 +128,19 @@ impl Exchange<'_> {
         };
         self.worker.deadlines.precise();
         lease.observe(&Outcome::new(self.worker.deadlines.micros(), verdict));
+    }
+
+    /// Whether the server did what a server is there for. An application's own failures (500) say nothing about that.
+    fn tell_health(&self, lease: &Lease, result: &Result<Answer, Failed>) {
+        let now = || self.worker.deadlines.micros();
+        match result {
+            Ok(answer) => match answer.head.status() {
+                status @ 502..=504 => lease.failed(&format!("status {status}"), now()),
+                _ => lease.succeeded(now()),
+            },
+            Err(failed) if failed.error.who == Who::Server => lease.failed(failed.error.reason(), now()),
+            Err(_) => {}
+        }
     }
 
     /// Passes on what the server reports of its load with its answer.

@@ -6,14 +6,14 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use plimsoll_config::model::{LogFormat, LogOutput};
 use plimsoll_traffic::time::START;
-use plimsoll_traffic::{Gate, Millis};
+use plimsoll_traffic::{Backend, Gate, Millis, Turn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
@@ -178,6 +178,7 @@ impl Proxy {
         self.bound = bound;
         self.announce();
         self.wait_for_workers();
+        self.look_after_servers();
         Ok(())
     }
 
@@ -261,12 +262,6 @@ impl Proxy {
         self.bound.iter().map(|bound| bound.local).collect()
     }
 
-    /// The time, as servers' states have it.
-    #[must_use]
-    pub fn now(&self) -> Millis {
-        Millis(self.epoch.elapsed().as_millis() as u64)
-    }
-
     /// Worker threads.
     #[must_use]
     pub fn workers(&self) -> usize {
@@ -329,9 +324,20 @@ impl Proxy {
 
     /// Tells the operator what has come up since the last call. To be called every second or so, by a thread that may wait.
     pub fn report(&mut self) {
+        self.look_after_servers();
         notice::tell();
         if let Some((log, _)) = &mut self.log {
             log.report();
+        }
+    }
+
+    /// Ends ejections, judges what has been counted, and tells what became of servers.
+    fn look_after_servers(&self) {
+        for backend in &self.snapshot.backends {
+            backend.tick(now());
+            for (turn, server) in backend.turns() {
+                notice(&told(turn, backend, &server));
+            }
         }
     }
 
@@ -409,8 +415,32 @@ fn seed(worker: usize) -> u64 {
         .wrapping_add(worker as u64)
         .wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
+/// What the operator is told of a server.
+fn told(turn: Turn, backend: &Backend, name: &str) -> String {
+    let condition =
+        backend.servers.iter().position(|server| *server.name == *name).map(|i| backend.condition(i));
+    let reason = condition.map(|condition| condition.reason).filter(|reason| !reason.is_empty());
+    let what = match turn {
+        Turn::Up => "is up",
+        Turn::Down => "is down",
+        Turn::Ejected => "is ejected",
+        Turn::Admitted => "is back",
+    };
+    let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+    format!("server {}/{name} {what}{reason}", backend.name)
+}
+
 /// When this process's clocks read zero; see [`START`].
 fn epoch() -> Instant {
-    let now = Instant::now();
-    now.checked_sub(Duration::from_millis(START.0)).unwrap_or(now)
+    static EPOCH: OnceLock<Instant> = OnceLock::new();
+    *EPOCH.get_or_init(|| {
+        let now = Instant::now();
+        now.checked_sub(Duration::from_millis(START.0)).unwrap_or(now)
+    })
+}
+
+/// The time of this process, as balancers and health go by.
+#[must_use]
+pub fn now() -> Millis {
+    Millis(epoch().elapsed().as_millis() as u64)
 }

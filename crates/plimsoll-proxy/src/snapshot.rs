@@ -106,7 +106,7 @@ impl Snapshot {
         let servers = self.backends.iter().flat_map(|b| b.servers.iter().map(move |s| (b, s)));
         servers
             .filter_map(|(b, s)| {
-                let memory = s.live.memory(now)?;
+                let memory = s.memory(now)?;
                 Some(Learned { backend: b.name.to_string(), server: s.name.to_string(), memory })
             })
             .collect()

@@ -175,7 +175,9 @@ impl<'a> Run<'a> {
                     self.begin_try(request);
                 }
             }
-            Event::Change(_) | Event::Antagonist { .. } | Event::Board | Event::Bin => self.surround(event),
+            Event::Change(_) | Event::Antagonist { .. } | Event::Board | Event::Bin | Event::Tick => {
+                self.surround(event);
+            }
         }
     }
 

@@ -32,6 +32,8 @@ pub(crate) enum Event {
     Board,
     /// A bin of the time series ends.
     Bin,
+    /// Backends look after their servers, as production's control loop has them do.
+    Tick,
 }
 
 /// One attempt of one request; void when the request has moved on.
@@ -59,7 +61,7 @@ pub(crate) enum Ending {
 impl Event {
     /// True for what would go on for ever by itself, with no request in the world.
     fn is_background(self) -> bool {
-        matches!(self, Event::Change(_) | Event::Antagonist { .. } | Event::Board | Event::Bin)
+        matches!(self, Event::Change(_) | Event::Antagonist { .. } | Event::Board | Event::Bin | Event::Tick)
     }
 }
 

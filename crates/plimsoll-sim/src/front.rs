@@ -69,7 +69,7 @@ pub(crate) enum Front {
 
 #[derive(Debug)]
 pub(crate) struct Production {
-    pattern: model::Backend,
+    pattern: Box<model::Backend>,
     instances: Vec<Arc<Backend>>,
     /// By instance and then by worker.
     workers: Vec<Worker>,
@@ -79,6 +79,16 @@ pub(crate) struct Production {
 }
 
 impl Fate {
+    fn reason(self) -> &'static str {
+        match self {
+            Fate::Answered | Fate::Abandoned => "",
+            Fate::Error => "an error",
+            Fate::Refused => "refused",
+            Fate::Reset => "reset",
+            Fate::TimedOut => "timed out",
+        }
+    }
+
     /// As the proxy tells it.
     fn verdict(self) -> Verdict {
         match self {
@@ -96,7 +106,7 @@ impl Front {
             Kind::Production(pattern) => {
                 let backend = |_| Arc::new(Backend::new(&world.backend(pattern, &[]), None));
                 let mut production = Production {
-                    pattern: (**pattern).clone(),
+                    pattern: pattern.clone(),
                     instances: (0..world.instances).map(backend).collect(),
                     workers: Vec::new(),
                     servers: (0..world.servers.len() as u32).collect(),
@@ -189,6 +199,13 @@ impl Front {
                 if fate == Fate::Refused {
                     lease.server().live.refused(now.millis());
                 }
+                match fate {
+                    Fate::Answered => lease.succeeded(now),
+                    Fate::Error | Fate::Refused | Fate::Reset | Fate::TimedOut => {
+                        lease.failed(fate.reason(), now);
+                    }
+                    Fate::Abandoned => {}
+                }
                 lease.finish(&Outcome::new(now, fate.verdict()));
             }
             (Front::Reference { referee, workers, unit }, Hold::Reference) => {
@@ -196,6 +213,18 @@ impl Front {
                 referee.end(worker / *workers, held.server, since, now, fate == Fate::Answered, idle);
             }
             (Front::Production(_), Hold::Reference) => unreachable!("only a referee gives such a hold"),
+        }
+    }
+
+    /// Whether servers that fail are passed over.
+    pub(crate) fn ejects(&self) -> bool {
+        matches!(self, Front::Production(production) if production.pattern.eject.is_some())
+    }
+
+    /// Ends ejections, and judges what was counted.
+    pub(crate) fn tick(&mut self, now: u64) {
+        if let Front::Production(production) = self {
+            production.instances.iter().for_each(|backend| backend.tick(Micros(now / MICRO).millis()));
         }
     }
 

@@ -61,7 +61,11 @@ impl Policy {
             told.collect::<Vec<_>>().join("; ")
         })?;
         let backend = loaded.config.backends.into_iter().next();
-        let backend = backend.ok_or_else(|| "the policy leaves no backend".to_owned())?;
+        let mut backend = backend.ok_or_else(|| "the policy leaves no backend".to_owned())?;
+        // What is compared is choosing; who wants to see ejection too says so.
+        if !keys.contains("eject") {
+            (backend.eject, backend.panic) = (None, 0);
+        }
         Ok(Policy { name, kind: Kind::Production(Box::new(backend)) })
     }
 

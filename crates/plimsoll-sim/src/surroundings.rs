@@ -15,6 +15,9 @@ use crate::policy::Kind;
 use crate::report::{BINS, Bin, Moved, Series};
 use crate::world::{Change, Fail, What, World};
 
+/// How often production has backends look after their servers, in nanoseconds.
+const TICK: u64 = 500_000_000;
+
 /// Keys that a membership change is judged by: ten to each slot of the smallest hash table.
 const KEYS: u64 = 10 * 65_537;
 /// Bins of a series when nothing is said.
@@ -72,6 +75,9 @@ impl Run<'_> {
         if self.front.board().is_some() {
             self.events.push(0, Event::Board);
         }
+        if self.front.ejects() {
+            self.events.push(self.now + TICK, Event::Tick);
+        }
     }
 
     pub(crate) fn surround(&mut self, event: Event) {
@@ -80,6 +86,7 @@ impl Run<'_> {
             Event::Antagonist { server } => self.toggle(server),
             Event::Board => self.write_board(),
             Event::Bin => self.end_bin(),
+            Event::Tick => self.tick(),
             _ => unreachable!("events of requests are the engine's"),
         }
     }
@@ -142,6 +149,11 @@ impl Run<'_> {
         if time.is_finite() && !(self.is_over() && self.requests.live() == 0) {
             self.events.push(self.after(time), Event::Antagonist { server });
         }
+    }
+
+    fn tick(&mut self) {
+        self.front.tick(self.now);
+        self.events.push(self.now + TICK, Event::Tick);
     }
 
     fn write_board(&mut self) {

@@ -5,19 +5,20 @@
 //! may change after `new` except through `Live`.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use plimsoll_config::model;
 
 use crate::budget::RetryBudget;
 use crate::hashing::Hashing;
+use crate::health::{Health, Record, Roster};
 use crate::ramp::{self, Ramp};
 use crate::rendezvous::Seat;
 use crate::reported::Reported;
-use crate::server::{Live, Server};
+use crate::server::Server;
 use crate::subset;
 use crate::weights::Weights;
 
@@ -42,6 +43,14 @@ pub struct Backend {
     pub(crate) in_flight: Arc<Total>,
     /// How many further attempts its requests may have.
     pub budget: Arc<RetryBudget>,
+    /// When a server that fails is passed over.
+    pub(crate) eject: Option<model::Eject>,
+    /// Servers are checked.
+    pub(crate) check: Option<model::Check>,
+    /// Below so many percent that are well everybody serves.
+    pub(crate) panic: u32,
+    /// Goes from one configuration to the next: decisions are about those that are in force.
+    roster: Arc<Mutex<Roster>>,
 }
 
 /// A counter alone on its cache lines.
@@ -64,19 +73,24 @@ impl Backend {
     /// Builds the tables. Live counters are carried over from `previous` by identity: name and address. Servers that it did not
     /// have begin slowly, unless all are new.
     pub fn new(spec: &model::Backend, previous: Option<&Backend>) -> Backend {
-        let known: HashMap<(&str, &model::Address), &Arc<Live>> = previous
-            .iter()
-            .flat_map(|b| b.servers.iter())
-            .map(|s| ((&*s.name, &s.address), &s.live))
-            .collect();
-        let server = |s: &model::Server| Server {
-            name: s.name.as_str().into(),
-            address: s.address.clone(),
-            weight: s.weight,
-            priority: s.priority,
-            backup: s.backup,
-            max_requests: s.max_requests,
-            live: known.get(&(&*s.name, &s.address)).map_or_else(Arc::default, |live| Arc::clone(live)),
+        let known: HashMap<(&str, &model::Address), &Server> =
+            previous.iter().flat_map(|b| b.servers.iter()).map(|s| ((&*s.name, &s.address), s)).collect();
+        let new_health = || match spec.check {
+            Some(_) => Arc::new(Health::new(Record::starting(previous.is_none()))),
+            None => Arc::default(),
+        };
+        let server = |s: &model::Server| {
+            let known = known.get(&(&*s.name, &s.address));
+            Server {
+                name: s.name.as_str().into(),
+                address: s.address.clone(),
+                weight: s.weight,
+                priority: s.priority,
+                backup: s.backup,
+                max_requests: s.max_requests,
+                live: known.map_or_else(Arc::default, |known| Arc::clone(&known.live)),
+                health: known.map_or_else(new_health, |known| Arc::clone(&known.health)),
+            }
         };
         let servers: Box<[Server]> = spec.servers.iter().map(server).collect();
         let is_known = |s: &&Server| known.contains_key(&(&*s.name, &s.address));
@@ -84,7 +98,7 @@ impl Backend {
             servers.iter().filter(|s| !is_known(s)).for_each(|s| s.live.ramp.store(ramp::NEW, Relaxed));
         }
         let weights: Vec<f32> = servers.iter().map(|s| f32::from(s.weight)).filter(|&w| w > 0.0).collect();
-        Backend {
+        let backend = Backend {
             name: spec.name.as_str().into(),
             balance: spec.balance.clone(),
             tiers: tiers(&servers, spec, previous),
@@ -97,8 +111,35 @@ impl Backend {
             seats: servers.iter().map(|server| Seat::new(&server.name, server.weight)).collect(),
             in_flight: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.in_flight)),
             budget: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.budget)),
+            eject: spec.eject.clone(),
+            check: spec.check.clone(),
+            panic: spec.panic,
+            roster: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.roster)),
             servers,
+        };
+        backend.begin(previous.is_none());
+        backend
+    }
+
+    /// Keeps out who has to be checked first. The roster stays that of the configuration in force until a `tick` of this one.
+    fn begin(&self, first: bool) {
+        if first {
+            let mut roster = self.roster();
+            roster.install(self);
+            roster.settle(self.panic, &self.ramp.trials);
+        } else {
+            for server in &self.servers {
+                let starts = self.check.is_some() && !server.health.record().has_begun();
+                if starts {
+                    server.live.bar(true);
+                }
+            }
         }
+    }
+
+    /// Locks what is decided for the backend as a whole. Nothing in there panics half-way through a change.
+    pub(crate) fn roster(&self) -> MutexGuard<'_, Roster> {
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

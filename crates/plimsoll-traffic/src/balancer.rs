@@ -6,10 +6,11 @@
 //!
 //! Eligible is a server with weight, not tried by this request, with room, in the first of these groups that has any
 //! server at all: the level that `levels` chose; the other levels by priority; backups; then the same again with servers that
-//! refused a connection in the last second. So full servers don't bring in the backups (as in HAProxy): the answer is then `Full`.
+//! refused a connection in the last second. Those that health keeps out are in none. So full servers don't bring in the backups (as in HAProxy): the answer is then `Full`.
 
 mod heard;
 mod session;
+mod trial;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -17,7 +18,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use plimsoll_config::model::Balance;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::backend::{Backend, Tier};
 use crate::dice::Dice;
@@ -92,7 +92,7 @@ pub enum NoServer {
     Full,
     /// This request has tried all of them.
     Tried,
-    /// All weights are 0.
+    /// All weights are 0, or health keeps all servers out.
     None,
 }
 
@@ -156,6 +156,11 @@ impl Balancer {
     /// The reason why no server can take this request.
     pub fn pick(self: &Rc<Self>, ask: &Ask<'_>, dice: &mut Dice) -> Result<Lease, NoServer> {
         let question = self.question(ask, dice);
+        if self.backend.has_trials()
+            && let Some(lease) = self.try_out(ask)
+        {
+            return Ok(lease);
+        }
         for _ in 0..RACES {
             let index = match self.glance(&question, dice) {
                 Some(index) => index,
@@ -183,7 +188,7 @@ impl Balancer {
         }
         let available = |tier: usize| {
             let members = &self.backend.tiers[tier].members;
-            let available = members.iter().filter(|&&i| !self.server(i).live.is_refused(millis)).count();
+            let available = members.iter().filter(|&&i| !self.server(i).live.is_closed(millis)).count();
             (available as u32, members.len() as u32)
         };
         Question { ask, millis, level: self.levels.choose(millis, dice, available), ramps }
@@ -316,7 +321,7 @@ impl Balancer {
             }
         }
         let weightless = self.backend.tiers.iter().all(|tier| tier.members.is_empty());
-        Err(if weightless { NoServer::None } else { NoServer::Tried })
+        Err(if weightless || question.ask.tried.is_empty() { NoServer::None } else { NoServer::Tried })
     }
 
     #[inline(always)] // what nearly every pick consists of
@@ -327,7 +332,9 @@ impl Balancer {
     /// For a member of the group's tier.
     #[inline(always)]
     fn in_group(&self, index: u32, question: &Question<'_>, group: Group) -> bool {
-        self.server(index).live.is_refused(question.millis) == group.refused
+        let live = &self.server(index).live;
+        live.is_closed(question.millis) == group.refused
+            && !(group.refused && live.is_barred())
             && (question.ask.tried.is_empty() || !question.ask.tried.contains(&index))
     }
 
@@ -487,21 +494,5 @@ impl Balancer {
         if let Policy::Hash(Some(_)) = self.policy {
             self.backend.in_flight.0.fetch_sub(1, Relaxed);
         }
-    }
-}
-
-/// The hash of a key for [`Ask::key`]: XXH3, 64 bits, seed 0. It is the same on every machine and stays so, since with it
-/// every key keeps its server across restarts, instances and releases.
-pub fn hash_key(bytes: &[u8]) -> u64 {
-    xxh3_64(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hash_key_is_xxh3_and_stays_so() {
-        assert_eq!(hash_key(b""), 0x2d06_8005_38d3_94c2);
     }
 }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use plimsoll_config::model::HashMethod;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::maglev::{Maglev, Member};
 use crate::rendezvous::{self, Seat};
@@ -79,11 +80,22 @@ fn list<'a>(servers: &'a [Server], members: &[u32]) -> Vec<Member<'a>> {
     members.iter().map(member).collect()
 }
 
+/// The hash of a key for [`Ask::key`](crate::Ask::key): XXH3, 64 bits, seed 0. It is the same on every machine and stays so, since with it
+/// every key keeps its server across restarts, instances and releases.
+pub fn hash_key(bytes: &[u8]) -> u64 {
+    xxh3_64(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use plimsoll_config::model::{self, Balance, Hash, HashKey};
 
     use super::*;
+
+    #[test]
+    fn hash_key_is_xxh3_and_stays_so() {
+        assert_eq!(hash_key(b""), 0x2d06_8005_38d3_94c2);
+    }
     use crate::backend::Backend;
 
     /// A backend of `count` servers whose fourth has `weight`, after `previous`.

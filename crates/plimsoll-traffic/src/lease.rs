@@ -22,11 +22,18 @@ pub struct Lease {
     waits: Cell<bool>,
     /// When the server was chosen.
     since: Micros,
+    /// It tries a server that was ejected, and nobody has said yet how that went.
+    trial: Cell<bool>,
 }
 
 impl Lease {
     pub(crate) fn new(balancer: Rc<Balancer>, index: u32, since: Micros) -> Lease {
-        Lease { balancer, index, waits: Cell::new(true), since }
+        Lease { balancer, index, waits: Cell::new(true), since, trial: Cell::new(false) }
+    }
+
+    pub(crate) fn on_trial(self) -> Lease {
+        self.trial.set(true);
+        self
     }
 
     /// The server's index in its backend.
@@ -45,6 +52,21 @@ impl Lease {
         if server.live.connected() {
             self.balancer.backend().ramp.begin(server, now.millis());
         }
+    }
+
+    /// The server answered, and not with a failure of its own.
+    #[inline]
+    pub fn succeeded(&self, now: Micros) {
+        if self.server().live.fails() || self.trial.get() {
+            self.balancer.backend().recovered(self.index as usize, self.trial.take(), now.millis());
+        }
+    }
+
+    /// The request failed by the server's fault: no connection, no answer in time or none that can be understood, or one that says so
+    /// (502, 503, 504; a 500 is the application's own affair). `reason` is for people.
+    #[cold]
+    pub fn failed(&self, reason: &str, now: Micros) {
+        self.balancer.backend().failed(self.index as usize, reason, self.trial.take(), now.millis());
     }
 
     /// Whether the policy learns from outcomes: if not, nobody need find out what to tell it.
@@ -81,6 +103,9 @@ impl Drop for Lease {
     fn drop(&mut self) {
         if self.waits.get() && self.balancer.learns() {
             self.balancer.learn(self.index, self.since, None);
+        }
+        if self.trial.get() {
+            self.balancer.backend().undecided(self.index as usize);
         }
         self.balancer.give_back(self.index);
     }

@@ -6,12 +6,13 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::backend::Backend;
+use crate::health::Remembered;
 use crate::ramp::NEW;
-use crate::server::{Live, REFUSED_FOR};
+use crate::server::{REFUSED_FOR, Server};
 use crate::time::{Micros, Millis};
 
 /// What was learned about one server.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Memory {
     /// It refused a connection, and is passed over for so many more milliseconds.
     pub refused_for: Option<u64>,
@@ -19,17 +20,20 @@ pub struct Memory {
     pub latency: Option<(f32, u32)>,
     /// Its share began to grow so many milliseconds ago.
     pub ramp: Option<u64>,
+    /// What is known of its health.
+    pub health: Option<Remembered>,
 }
 
-impl Live {
+impl Server {
     /// What is known as of `now`; `None` for nothing.
     pub fn memory(&self, now: Millis) -> Option<Memory> {
         let stamp = now.0 as u32;
-        let ramp = Some(self.ramp.load(Relaxed)).filter(|&began| began != 0 && began != NEW);
+        let ramp = Some(self.live.ramp.load(Relaxed)).filter(|&began| began != 0 && began != NEW);
         let memory = Memory {
-            refused_for: Some(self.refused_until().saturating_sub(now.0)).filter(|&left| left > 0),
-            latency: self.latency().map(|(latency, said)| (latency, stamp.wrapping_sub(said))),
+            refused_for: Some(self.live.refused_until().saturating_sub(now.0)).filter(|&left| left > 0),
+            latency: self.live.latency().map(|(latency, said)| (latency, stamp.wrapping_sub(said))),
             ramp: ramp.map(|began| now.0.saturating_sub(began)),
+            health: self.health.record().remembered(now),
         };
         (memory != Memory::default()).then_some(memory)
     }
@@ -38,7 +42,7 @@ impl Live {
 impl Backend {
     /// Takes over what another process knew of a server.
     pub fn recall(&self, server: usize, memory: &Memory, now: Millis) {
-        let server = &self.servers[server];
+        let (index, server) = (server, &self.servers[server]);
         if let Some(left) = memory.refused_for {
             server.live.pass_over_until(now.0.saturating_add(left.min(REFUSED_FOR)));
         }
@@ -48,6 +52,9 @@ impl Backend {
         }
         if let Some(age) = memory.ramp {
             self.ramp.begin(server, Millis(now.0.saturating_sub(age)));
+        }
+        if let Some(known) = &memory.health {
+            self.recall_health(index, known, now);
         }
     }
 }
@@ -68,14 +75,19 @@ mod tests {
     #[test]
     fn a_successor_with_another_clock_knows_the_same() {
         let (old, new) = (backend(), backend());
-        assert_eq!(old.servers[0].live.memory(Millis(5_000)), None, "nothing is known");
+        assert_eq!(old.servers[0].memory(Millis(5_000)), None, "nothing is known");
         old.servers[0].live.refused(Millis(4_600));
         old.servers[0].live.set_latency(2_500.0, Micros(1_000_000));
         old.ramp.begin(&old.servers[0], Millis(2_000));
-        let memory = old.servers[0].live.memory(Millis(5_000)).expect("much is known");
+        let memory = old.servers[0].memory(Millis(5_000)).expect("much is known");
         assert_eq!(
             memory,
-            Memory { refused_for: Some(600), latency: Some((2_500.0, 4_000)), ramp: Some(3_000) }
+            Memory {
+                refused_for: Some(600),
+                latency: Some((2_500.0, 4_000)),
+                ramp: Some(3_000),
+                health: None
+            }
         );
         new.recall(0, &memory, Millis(900_000));
         let live = &new.servers[0].live;
@@ -85,14 +97,18 @@ mod tests {
         let share = |backend: &Backend, now| backend.ramp.share(&backend.servers[0], Millis(now));
         assert_eq!(share(&new, 900_000), share(&old, 5_000));
         assert!(new.ramp.is_active(Millis(900_000)));
-        assert_eq!(new.servers[1].live.memory(Millis(900_000)), None);
+        assert_eq!(new.servers[1].memory(Millis(900_000)), None);
     }
 
     #[test]
     fn nonsense_is_not_believed() {
         let new = backend();
-        let nonsense =
-            Memory { refused_for: Some(u64::MAX), latency: Some((f32::NAN, u32::MAX)), ramp: Some(u64::MAX) };
+        let nonsense = Memory {
+            refused_for: Some(u64::MAX),
+            latency: Some((f32::NAN, u32::MAX)),
+            ramp: Some(u64::MAX),
+            health: None,
+        };
         new.recall(0, &nonsense, Millis(3_600_000));
         assert!(!new.servers[0].live.is_refused(Millis(3_600_000 + REFUSED_FOR)));
         assert_eq!(new.servers[0].live.latency(), None);

@@ -5,7 +5,7 @@
 //! Servers of a backend that is new as a whole have their whole share at once: there is nobody else to serve.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use crate::reported::Reported;
@@ -26,6 +26,8 @@ pub(crate) struct Ramp {
     window: u64,
     /// When the last one ends, in milliseconds; `NEW` while one has not begun, and for good where servers report their weights.
     until: AtomicU64,
+    /// Servers that wait for their trial; see `health`. Here because a pick looks at this line anyway.
+    pub(crate) trials: AtomicU32,
     /// Servers report their weights: shares are never sure to be whole.
     reported: Option<Reported>,
     /// With reported weights: none waits for its first pick.
@@ -39,7 +41,7 @@ impl Ramp {
         let end = |began: u64| if began == NEW { NEW } else { began.saturating_add(window) };
         let ends = servers.iter().map(|s| s.live.ramp.load(Relaxed)).filter(|&began| began != 0).map(end);
         let until = AtomicU64::new(if window == 0 { 0 } else { ends.max().unwrap_or(0) });
-        Ramp { window, until, reported: None, begun: AtomicBool::new(false) }
+        Ramp { window, until, trials: AtomicU32::new(0), reported: None, begun: AtomicBool::new(false) }
     }
 
     /// The same where servers report their weights. So that nobody else pays for it, the word that all look at says that a ramp is on its way.
@@ -127,6 +129,7 @@ mod tests {
             backup: false,
             max_requests: 1,
             live: Arc::new(live),
+            health: Arc::default(),
         }
     }
 

@@ -4,7 +4,7 @@
 //! weight. It looks at all servers for each key, so it is for up to about a hundred (a configuration with more is warned of); the tables fall back on it
 //! when nearly all of theirs are out. It must never depend on anything but names and weights.
 
-use crate::balancer::hash_key;
+use crate::hashing::hash_key;
 
 /// What a server's scores are made from.
 #[derive(Debug, Clone, Copy)]

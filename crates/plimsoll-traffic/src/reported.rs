@@ -141,6 +141,7 @@ mod tests {
             priority: 0,
             backup: false,
             max_requests: 1,
+            health: Arc::default(),
             live: Arc::default(),
         };
         (0..count).map(server).collect()

@@ -10,15 +10,17 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use plimsoll_config::model::Address;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::ewma::stamp;
+use crate::health::Health;
 use crate::reported::Said;
 use crate::time::{Micros, Millis};
 
 /// How long a server that refused a connection is passed over by everyone, in milliseconds.
 ///
 /// Long enough that a dead server costs one failed connect a second instead of one a request, short enough that a
-/// restarted one is back before anybody looks. Health checks, once there, decide about longer.
+/// restarted one is back before anybody looks. `health` decides about longer.
 pub const REFUSED_FOR: u64 = 1_000;
 
 /// One server of a backend.
@@ -38,7 +40,24 @@ pub struct Server {
     pub max_requests: u32,
     /// Counters that all workers, and later configurations, share.
     pub live: Arc<Live>,
+    /// Whether it can serve, and why not.
+    pub(crate) health: Arc<Health>,
 }
+
+impl Server {
+    /// Whether nothing speaks against it: its check passes, if there is one, and it is not ejected.
+    pub fn is_well(&self) -> bool {
+        self.health.record().is_well()
+    }
+
+    /// A number of its own.
+    pub(crate) fn seed(&self) -> u64 {
+        xxh3_64(self.name.as_bytes())
+    }
+}
+
+/// The bit of `closed_until` that says that health keeps a server out; the others are a time.
+const BARRED: u64 = 1 << 63;
 
 /// The live counters of one server.
 ///
@@ -51,9 +70,14 @@ pub struct Server {
 #[repr(align(128))]
 pub struct Live {
     in_flight: AtomicU32,
-    refused_until: AtomicU64,
+    /// Until when it is passed over, in milliseconds; with [`BARRED`] for as long as that bit stays. One word, so that a pick looks at one.
+    closed_until: AtomicU64,
     total: AtomicU64,
     refusals: AtomicU64,
+    /// Requests that failed: in a row, and in all.
+    row: AtomicU32,
+    failures: AtomicU64,
+    ejections: AtomicU32,
     /// The requests whose answer is awaited, in the low `WAITING_BITS`; above them the sum of the times at which they were sent, in
     /// microseconds, modulo what there is room for. One word, so that nobody ever reads a sum with another's count.
     waiting: AtomicU64,
@@ -87,18 +111,70 @@ impl Live {
     /// A connect was refused or timed out: for [`REFUSED_FOR`] nobody chooses this server, unless no other is left.
     pub fn refused(&self, now: Millis) {
         self.refusals.fetch_add(1, Relaxed);
-        // The maximum, so that a worker with an older `now` cannot shorten what another has set.
-        self.refused_until.fetch_max(now.0.saturating_add(REFUSED_FOR), Relaxed);
+        self.pass_over_until(now.0.saturating_add(REFUSED_FOR));
     }
 
     /// Until when nobody chooses it, in milliseconds.
     pub(crate) fn refused_until(&self) -> u64 {
-        self.refused_until.load(Relaxed)
+        self.closed_until.load(Relaxed) & !BARRED
     }
 
-    /// Somebody else saw it refuse.
+    /// It refuses. The maximum, so that a worker with an older `now` cannot shorten what another has set.
     pub(crate) fn pass_over_until(&self, until: u64) {
-        self.refused_until.fetch_max(until, Relaxed);
+        let later = |word: u64| Some(word & BARRED | (word & !BARRED).max(until & !BARRED));
+        let _ = self.closed_until.fetch_update(Relaxed, Relaxed, later);
+    }
+
+    /// Health keeps it out, or does so no more.
+    pub(crate) fn bar(&self, barred: bool) {
+        if barred != self.is_barred() {
+            if barred {
+                self.closed_until.fetch_or(BARRED, Relaxed);
+            } else {
+                self.closed_until.fetch_and(!BARRED, Relaxed);
+            }
+        }
+    }
+
+    /// Whether health keeps it out: nobody chooses it, also if no other is left.
+    pub fn is_barred(&self) -> bool {
+        self.closed_until.load(Relaxed) & BARRED != 0
+    }
+
+    /// Whether it is passed over, by its health or since it refused.
+    #[inline]
+    pub(crate) fn is_closed(&self, now: Millis) -> bool {
+        now.0 < self.closed_until.load(Relaxed)
+    }
+
+    /// Requests that failed since the process started, by the server's fault.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Relaxed)
+    }
+
+    /// How often it was ejected since the process started.
+    pub fn ejections(&self) -> u32 {
+        self.ejections.load(Relaxed)
+    }
+
+    pub(crate) fn count_ejection(&self) {
+        self.ejections.fetch_add(1, Relaxed);
+    }
+
+    /// One more failure; gives how many there are in a row, all workers' taken together.
+    pub(crate) fn count_failure(&self) -> u32 {
+        self.failures.fetch_add(1, Relaxed);
+        self.row.fetch_add(1, Relaxed).wrapping_add(1)
+    }
+
+    /// Whether the last request failed. Read by every answered request, written hardly ever.
+    #[inline]
+    pub(crate) fn fails(&self) -> bool {
+        self.row.load(Relaxed) != 0
+    }
+
+    pub(crate) fn end_failures(&self) {
+        self.row.store(0, Relaxed);
     }
 
     /// A connect succeeded: what an earlier refusal said is over. True if there was one. See also
@@ -106,13 +182,14 @@ impl Live {
     pub fn connected(&self) -> bool {
         // Reads first: a write on every connect would take the line away from all other cores. Ends only what it has read: a
         // refusal that another worker meets in between is newer than this connect.
-        let until = self.refused_until.load(Relaxed);
-        until != 0 && self.refused_until.compare_exchange(until, 0, Relaxed, Relaxed).is_ok()
+        let word = self.closed_until.load(Relaxed);
+        word & !BARRED != 0
+            && self.closed_until.compare_exchange(word, word & BARRED, Relaxed, Relaxed).is_ok()
     }
 
     /// Whether it refused a connection within the last [`REFUSED_FOR`].
     pub fn is_refused(&self, now: Millis) -> bool {
-        now.0 < self.refused_until.load(Relaxed)
+        now.0 < self.refused_until()
     }
 
     /// The latency that was last said, in microseconds, and its stamp.

@@ -6,7 +6,7 @@
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::balancer::hash_key;
+use crate::hashing::hash_key;
 
 /// Keeps `size` of `members`, in their order.
 pub(crate) fn keep<'a>(members: &mut Vec<u32>, size: usize, instance: &str, name: impl Fn(u32) -> &'a str) {

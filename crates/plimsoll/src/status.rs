@@ -15,6 +15,9 @@ use crate::exit::Exit;
 use crate::table::Table;
 use crate::terminal;
 
+/// Servers of a backend that are told of one by one.
+const UNWELL: usize = 10;
+
 /// How long `--watch` waits between two looks.
 const EVERY: Duration = Duration::from_secs(2);
 /// Home, and erase what is below.
@@ -98,6 +101,28 @@ fn warnings(out: &mut String, now: &Value) {
     }
     if let Some(dropped @ 1..) = now["log_lines_dropped"].as_u64() {
         writeln!(out, "! {dropped} access log lines were dropped").expect("a String");
+    }
+    for backend in array(&now["backends"]) {
+        unwell(out, backend);
+    }
+}
+
+/// Servers that do not serve as they should, and why.
+fn unwell(out: &mut String, backend: &Value) {
+    let name = text(&backend["name"]);
+    if backend["panic"] == true {
+        writeln!(
+            out,
+            "! backend {name}: too few servers are well, so all that accept connections serve (panic)"
+        )
+        .expect("a String");
+    }
+    let unwell = array(&backend["servers"]).iter().filter(|server| server["state"] != "up");
+    for server in unwell.take(UNWELL) {
+        let since = duration(server["state_for_seconds"].as_f64().unwrap_or(0.0) as u64);
+        let (server, state, reason) =
+            (text(&server["name"]), text(&server["state"]), text(&server["state_reason"]));
+        writeln!(out, "! server {name}/{server} is {state} for {since}: {reason}").expect("a String");
     }
 }
 

@@ -15,7 +15,7 @@ use plimsoll_control::admin_server::Admin;
 use plimsoll_control::handover::{self, READY};
 use plimsoll_control::reload::Outcome;
 use plimsoll_control::systemd;
-use plimsoll_proxy::{Learned, Memory, Proxy};
+use plimsoll_proxy::{Learned, Memory, Proxy, Remembered, now};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
@@ -113,7 +113,7 @@ fn judge(program: &Path) -> Result<(), String> {
 
 /// What the new process should know from the start, with ages and durations in milliseconds.
 fn learned(proxy: &Proxy) -> Value {
-    proxy.snapshot().learned(proxy.now()).iter().map(as_json).collect()
+    proxy.snapshot().learned(now()).iter().map(as_json).collect()
 }
 
 fn as_json(Learned { backend, server, memory }: &Learned) -> Value {
@@ -123,6 +123,7 @@ fn as_json(Learned { backend, server, memory }: &Learned) -> Value {
         "refused_for": memory.refused_for,
         "latency": memory.latency,
         "ramp": memory.ramp,
+        "health": memory.health.as_ref().map(health_as_json),
     })
 }
 
@@ -132,10 +133,31 @@ pub(crate) fn recall(learned: &Value) -> Vec<Learned> {
     let latency = |value: &Value| Some((value[0].as_f64()? as f32, u32::try_from(value[1].as_u64()?).ok()?));
     let server = |one: &Value| {
         let (refused_for, ramp) = (one["refused_for"].as_u64(), one["ramp"].as_u64());
-        let memory = Memory { refused_for, latency: latency(&one["latency"]), ramp };
+        let memory =
+            Memory { refused_for, latency: latency(&one["latency"]), ramp, health: health(&one["health"]) };
         Some(Learned { backend: text(&one["backend"])?, server: text(&one["server"])?, memory })
     };
     learned.as_array().map_or_else(Vec::new, |all| all.iter().filter_map(server).collect())
+}
+
+fn health_as_json(health: &Remembered) -> Value {
+    json!({
+        "check": health.check,
+        "ejected_for": health.ejected_for,
+        "ejections": health.ejections,
+        "age": health.age,
+        "reason": health.reason,
+    })
+}
+
+fn health(health: &Value) -> Option<Remembered> {
+    Some(Remembered {
+        check: health["check"].as_bool(),
+        ejected_for: health["ejected_for"].as_u64(),
+        ejections: u32::try_from(health["ejections"].as_u64()?).ok()?,
+        age: health["age"].as_u64()?,
+        reason: health["reason"].as_str()?.to_owned(),
+    })
 }
 
 /// The verb `plimsoll upgrade`: asks the running process, and waits for what comes of it.
@@ -191,7 +213,10 @@ mod tests {
 
     #[test]
     fn what_was_learned_can_be_read_back() {
-        let memory = Memory { refused_for: Some(300), latency: Some((1_500.5, 20)), ramp: None };
+        let reason = "status 503".to_owned();
+        let health = Remembered { check: Some(false), ejected_for: Some(7), ejections: 2, age: 9, reason };
+        let health = Some(health);
+        let memory = Memory { refused_for: Some(300), latency: Some((1_500.5, 20)), ramp: None, health };
         let known = Learned { backend: "b".to_owned(), server: "s".to_owned(), memory };
         let told = json!([as_json(&known), { "server": "x" }, 7, null]);
         assert_eq!(recall(&told), [known]);

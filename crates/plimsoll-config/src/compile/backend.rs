@@ -6,7 +6,7 @@ use super::{Compiler, Name};
 use crate::address::parse_server;
 use crate::defaults;
 use crate::model::{
-    Backend, Balance, Ewma, Hash, HashKey, HashMethod, Prequal, Probe, Reported, Server, Subset,
+    Backend, Balance, Eject, Ewma, Hash, HashKey, HashMethod, Prequal, Probe, Reported, Server, Subset,
 };
 use crate::node::{Fields, Node, Written};
 use crate::pattern::parse_hash_key;
@@ -50,6 +50,8 @@ impl Compiler<'_> {
             slow_start: fields.time("slow_start").unwrap_or_default(),
             subset: self.subset(fields.table("subset")),
             reported: self.reported(fields.table("weights")),
+            eject: self.eject(fields),
+            panic: fields.count("panic").unwrap_or_default(),
             ..Backend::new(name, servers, balance)
         }
     }
@@ -65,7 +67,12 @@ impl Compiler<'_> {
         let name = std::iter::once(first.clone()).chain(others).find(|name| !taken(name)).unwrap_or_default();
         self.warn_if_idle(&name, &servers, bind.at);
         let backend = Backend::new(&name, servers, Balance::P2c);
-        self.backends.push(Backend { slow_start: defaults::SLOW_START, ..backend });
+        self.backends.push(Backend {
+            slow_start: defaults::SLOW_START,
+            eject: Some(Eject::default()),
+            panic: defaults::PANIC as u32,
+            ..backend
+        });
         self.backends.len() - 1
     }
 

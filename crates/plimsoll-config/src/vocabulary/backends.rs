@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use super::Default::{Bool, Number, Required, Said, Text, Time};
+use super::Default::{Bool, Filled, Number, Percent, Required, Said, Text, Time};
+use super::health::EJECT;
 use super::{Choice, Kind, Table, key};
 use crate::defaults as d;
 
@@ -83,8 +84,20 @@ pub(super) static BACKEND: Table = Table {
             Text("static"),
             "Where weights come from: `static`, the servers' own `weight`, or `orca`, what servers report, as a factor on it.",
         ),
+        key(
+            "eject",
+            Kind::Switch(&EJECT),
+            Filled,
+            "When a server whose requests fail is passed over for a while: a table with the keys below, or `false` for never.",
+        ),
+        key(
+            "panic",
+            Kind::Percent(0, 100),
+            Percent(d::PANIC),
+            "When fewer of the servers are well, all that accept connections serve, as long as no other priority and no backup can; `0%` is never.",
+        ),
     ],
-    later: &["discover", "health", "queue", "retry", "eject", "panic", "tls", "proxy_protocol"],
+    later: &["discover", "health", "queue", "retry", "tls", "proxy_protocol"],
     elsewhere: &[
         ("server", "servers"),
         ("to", "servers"),
@@ -92,6 +105,9 @@ pub(super) static BACKEND: Table = Table {
         ("policy", "balance"),
         ("lb_policy", "balance"),
         ("maxconn", "max_requests"),
+        ("outlier_detection", "eject"),
+        ("passive_health", "eject"),
+        ("healthy_panic_threshold", "panic"),
     ],
 };
 

@@ -5,6 +5,7 @@
 
 use super::Default::{Bool, Filled, Required, Said};
 use super::backends::{BACKEND, BALANCE, LISTEN, SERVER, SUBSET, WEIGHTS};
+use super::health::EJECT;
 use super::retry::RETRY;
 use super::routes::{REDIRECT, RESPOND, ROUTE, ROUTE_STICKY, ROUTE_TIMEOUT};
 use super::settings::{ADMIN, HTTP, LIMITS, LOG, SECRET, STICKY, TIMEOUT};
@@ -21,6 +22,7 @@ pub(crate) static ALL: &[&Table] = &[
     &BALANCE,
     &SUBSET,
     &WEIGHTS,
+    &EJECT,
     &ROUTE,
     &RESPOND,
     &REDIRECT,

@@ -16,7 +16,7 @@ use crate::rendezvous::{self, Seat};
 pub enum Session {
     /// At this server, by its index. Its weight has no say: one of weight 0 takes nothing new and keeps what it has.
     Server(u32),
-    /// At the server that this key falls to, from [`hash_key`](super::hash_key): by rendezvous, so when a server cannot serve, exactly
+    /// At the server that this key falls to, from [`hash_key`](crate::hash_key): by rendezvous, so when a server cannot serve, exactly
     /// its keys move, each to a server of its own, and they come back with it. By weight; one of weight 0 has no keys.
     Key(u64),
 }
@@ -29,7 +29,7 @@ impl Balancer {
         match session {
             Session::Server(index) => {
                 let server = self.backend.servers.get(index as usize)?;
-                let stays = !server.live.is_refused(ask.now.millis()) && !ask.tried.contains(&index);
+                let stays = !server.live.is_closed(ask.now.millis()) && !ask.tried.contains(&index);
                 if stays { self.lease(index, ask.now) } else { None }
             }
             Session::Key(key) => self.keep_by_key(key, ask),
@@ -146,22 +146,20 @@ mod tests {
     fn a_key_has_one_server_whatever_the_dice_and_only_its_keys_move_and_return() {
         let (one, other) = (balancer(|_, _| {}), balancer(|_, _| {}));
         let of = |balancer: &_, key| at(balancer, Session::Key(key), &ASK).unwrap();
-        let before: Vec<u32> =
-            (0..600).map(|key| of(&one, super::super::hash_key(&[key as u8, 1]))).collect();
-        let again: Vec<u32> =
-            (0..600).map(|key| of(&other, super::super::hash_key(&[key as u8, 1]))).collect();
+        let before: Vec<u32> = (0..600).map(|key| of(&one, crate::hash_key(&[key as u8, 1]))).collect();
+        let again: Vec<u32> = (0..600).map(|key| of(&other, crate::hash_key(&[key as u8, 1]))).collect();
         assert_eq!(before, again);
         one.server(3).live.refused(Millis(4_900));
         let mut heirs = std::collections::BTreeSet::new();
         for (key, &before) in before.iter().enumerate() {
-            let now = of(&one, super::super::hash_key(&[key as u8, 1]));
+            let now = of(&one, crate::hash_key(&[key as u8, 1]));
             assert!(if before == 3 { now != 3 } else { now == before }, "{key}: {before} {now}");
             heirs.extend((before == 3).then_some(now));
         }
         assert!(heirs.len() > 2, "they spread: {heirs:?}");
         let later = Ask { now: Micros(6_000_000), ..ASK };
         for (key, &before) in before.iter().enumerate() {
-            assert_eq!(at(&one, Session::Key(super::super::hash_key(&[key as u8, 1])), &later), Some(before));
+            assert_eq!(at(&one, Session::Key(crate::hash_key(&[key as u8, 1])), &later), Some(before));
         }
     }
 
@@ -185,7 +183,7 @@ mod tests {
         balancer.server(1).live.refused(Millis(4_900));
         let mut seconds = 0;
         for key in 0..200 {
-            let session = Session::Key(super::super::hash_key(&[key]));
+            let session = Session::Key(crate::hash_key(&[key]));
             let first = at(&balancer, session, &ASK);
             assert!((0..5).all(|_| at(&balancer, session, &ASK) == first));
             seconds += u32::from(first >= Some(3));
