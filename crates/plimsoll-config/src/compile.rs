@@ -7,6 +7,7 @@
 mod admin;
 mod backend;
 mod health;
+mod limit;
 mod listener;
 mod retry;
 mod route;

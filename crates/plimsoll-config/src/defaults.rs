@@ -53,6 +53,8 @@ pub const WEIGHT: u64 = 1;
 pub const POLICY: &str = "p2c";
 /// How long `ewma` remembers a latency: Finagle's and linkerd's value, and a hundred times most requests' latency.
 pub const EWMA_DECAY: Duration = seconds(10);
+/// Whose requests a limit counts together.
+pub const LIMIT_KEY: &str = "client_ip";
 /// Failures in a row that eject a server: one is too nervous, ten is slow.
 pub const EJECT_CONSECUTIVE: u64 = 5;
 /// Percent of failures that eject it.

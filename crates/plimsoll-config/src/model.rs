@@ -5,6 +5,7 @@
 
 mod admin;
 mod health;
+mod limit;
 mod reports;
 mod retry;
 mod sticky;
@@ -19,6 +20,7 @@ use ipnet::IpNet;
 
 pub use self::admin::{Admin, AdminBind, Token};
 pub use self::health::{Check, Eject};
+pub use self::limit::Limit;
 pub use self::reports::{Prequal, Probe, Reported};
 pub use self::retry::{Retry, RetryOn};
 pub use self::sticky::{SameSite, Sticky, StickyCookie};
@@ -235,6 +237,19 @@ pub enum HashKey {
     Query(String),
 }
 
+impl std::fmt::Display for HashKey {
+    /// As it is written.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            HashKey::ClientIp => f.write_str("client_ip"),
+            HashKey::Path => f.write_str("path"),
+            HashKey::Header(name) => write!(f, "header:{name}"),
+            HashKey::Cookie(name) => write!(f, "cookie:{name}"),
+            HashKey::Query(name) => write!(f, "query:{name}"),
+        }
+    }
+}
+
 /// Which requests go where.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Route {
@@ -254,6 +269,8 @@ pub struct Route {
     pub upgrade: Vec<String>,
     /// How requests that belong together find the same server; only of a route that proxies.
     pub sticky: Option<Sticky>,
+    /// What a request has to pass, in this order.
+    pub limits: Vec<Limit>,
 }
 
 /// The conditions of a route; all must hold.

@@ -6,6 +6,7 @@
 
 mod backends;
 mod health;
+mod limit;
 mod retry;
 mod routes;
 mod settings;

@@ -97,6 +97,7 @@ pub(crate) fn page(snapshot: &Snapshot, reloads: &Reloads, is_ready: bool) -> St
     let routes: Vec<_> = stats.routes().into_iter().filter(|(_, totals)| totals.begun > 0).collect();
     let rows = routes.iter().map(|(name, totals)| row(label("route", name), (totals, totals.in_flight())));
     traffic(&mut page, "route", "that matched the route", &rows.collect::<Vec<_>>());
+    rates(&mut page, snapshot);
     backends(&mut page, snapshot);
     servers(&mut page, snapshot);
     page.finish()
@@ -182,6 +183,7 @@ fn limits(page: &mut Page, listeners: &[ListenerTotals]) {
         ("connections_per_client", listeners.iter().map(|l| l.refused).sum()),
         ("descriptors", errors(&["no_descriptors"])),
         ("max_requests", errors(&["servers_full"])),
+        ("rate", errors(&["rate_limited"])),
         ("body", errors(&["body_too_large"])),
         ("head", errors(&["header_too_large", "too_many_fields", "target_too_long"])),
     ] {
@@ -258,6 +260,21 @@ fn backends(page: &mut Page, snapshot: &Snapshot) {
     let help = "1 while so few servers are well that all that accept connections serve.";
     each(page, ("plimsoll_backend_panic", Kind::Gauge, help), &rows, |b| u8::from(b.panics()));
     further(page, snapshot);
+}
+
+fn rates(page: &mut Page, snapshot: &Snapshot) {
+    let help = "Requests that a rate limit refused, or would have refused but for a dry run.";
+    let mut family = page.family("plimsoll_route_limited_total", Kind::Counter, help);
+    for (route, limit) in snapshot.limits() {
+        let mode = if limit.dry_run { "dry_run" } else { "enforced" };
+        let labels = [label("route", route), label("key", &limit.key), label("mode", mode)].join(",");
+        family.sample(&labels, limit.refused);
+    }
+    let help = "Keys that a rate limit gave a fresh start for want of memory.";
+    let mut family = page.family("plimsoll_route_limit_keys_forgotten_total", Kind::Counter, help);
+    for (route, limit) in snapshot.limits() {
+        family.sample(&[label("route", route), label("key", &limit.key)].join(","), limit.forgotten);
+    }
 }
 
 fn further(page: &mut Page, snapshot: &Snapshot) {

@@ -98,6 +98,8 @@ pub(crate) struct Record {
     end: Option<([u8; 2], &'static str)>,
     /// Why it was not tried again although that would have been safe.
     denied: Option<Denied>,
+    /// A rate limit would have refused it, but for a dry run.
+    pub(crate) would_refuse: bool,
     /// If requests have ids.
     pub(crate) request_id: Option<Box<[u8]>>,
     /// Where it stands in its trace, if requests are traced.
@@ -129,6 +131,7 @@ impl Record {
             phase: Phase::Request,
             end: None,
             denied: None,
+            would_refuse: false,
             request_id: None,
             trace: None,
             recorded: None,
@@ -329,6 +332,10 @@ impl Record {
 
     /// The ids, where they are asked for: who does not pays nothing for them.
     fn ids(&self, out: &mut Vec<u8>) {
+        if self.would_refuse {
+            key(out, "limited");
+            text(out, Some(b"dry_run"));
+        }
         if self.view.shared.config.http.request_id.is_some() {
             key(out, "request_id");
             text(out, self.request_id.as_deref());

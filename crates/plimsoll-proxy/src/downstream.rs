@@ -253,7 +253,14 @@ async fn refuse(down: &mut Downstream, worker: &Rc<Worker>, error: &Error) -> Af
     let mut out = worker.take_text();
     let date = worker.wall.texts(std::time::SystemTime::now()).http.clone();
     let request_id = record.id_field();
-    let sending = Sending { date: &date, close: true, keep_alive_named: false, to_head: false, request_id };
+    let sending = Sending {
+        date: &date,
+        close: true,
+        keep_alive_named: false,
+        to_head: false,
+        request_id,
+        fields: &[],
+    };
     reply::write_error(&mut out, error, Form::Text, sending);
     record.status = error.status();
     record.sent = out.len() as u64;
@@ -282,7 +289,14 @@ pub(crate) fn turn_away(
         &mut out,
         &error,
         Form::Text,
-        Sending { date: &date, close: true, keep_alive_named: false, to_head: false, request_id: None },
+        Sending {
+            date: &date,
+            close: true,
+            keep_alive_named: false,
+            to_head: false,
+            request_id: None,
+            fields: &[],
+        },
     );
     let written = stream.write(&out);
     record.sent = written.unwrap_or(0) as u64;

@@ -59,6 +59,8 @@ pub(crate) enum What {
     NoDescriptors,
     /// The client has too many connections.
     TooManyConnections,
+    /// The client makes too many requests.
+    RateLimited,
     /// The process stopped before the end.
     Stopped,
 }
@@ -72,7 +74,7 @@ pub(crate) struct Error {
 }
 
 /// Every [`Error::reason`] but those of malformed messages, which `plimsoll-http` names.
-pub(crate) const OUR_REASONS: [&str; 20] = [
+pub(crate) const OUR_REASONS: [&str; 21] = [
     "header_timeout",
     "body_timeout",
     "client_timeout",
@@ -92,6 +94,7 @@ pub(crate) const OUR_REASONS: [&str; 20] = [
     "no_server",
     "no_descriptors",
     "too_many_connections",
+    "rate_limited",
     "stopped",
 ];
 
@@ -123,6 +126,7 @@ impl Error {
             (What::NoServer, ..) => "no_server",
             (What::NoDescriptors, ..) => "no_descriptors",
             (What::TooManyConnections, ..) => "too_many_connections",
+            (What::RateLimited, ..) => "rate_limited",
             (What::Stopped, ..) => "stopped",
         }
     }
@@ -135,6 +139,7 @@ impl Error {
             (What::TimedOut, _) => 504,
             (What::BodyTooLarge, _) => 413,
             (What::NoRoute, _) => 404,
+            (What::RateLimited, _) => 429,
             (
                 What::ServersFull
                 | What::NoServer
@@ -153,7 +158,10 @@ impl Error {
         let who = match (self.who, &self.what) {
             (_, What::Stopped) => b'K',
             (_, What::NoDescriptors) => b'R',
-            (Who::Client, What::Malformed(_) | What::BodyTooLarge | What::TooManyConnections) => b'P',
+            (
+                Who::Client,
+                What::Malformed(_) | What::BodyTooLarge | What::TooManyConnections | What::RateLimited,
+            ) => b'P',
             (Who::Server, What::Malformed(_) | What::UnaskedUpgrade | What::TooManyInterim) => b'P',
             (Who::Client, What::TimedOut | What::TooSlow) => b'c',
             (Who::Client, _) => b'C',
@@ -192,6 +200,7 @@ impl Error {
             (What::NoServer, ..) => "No server behind takes requests at the moment.",
             (What::NoDescriptors, ..) => "This server is out of resources. Try again shortly.",
             (What::TooManyConnections, ..) => "Too many connections from this address.",
+            (What::RateLimited, ..) => "Too many requests. Try again later.",
             (What::Stopped, ..) => "This server is stopping.",
         }
     }
@@ -213,6 +222,7 @@ impl Error {
             (What::NoRoute, ..) => "destination_not_found",
             (What::ServersFull | What::TooManyConnections, ..) => "connection_limit_reached",
             (What::NoServer, ..) => "destination_unavailable",
+            (What::RateLimited, ..) => "http_request_denied",
             (What::NoDescriptors | What::Stopped, ..) => "proxy_internal_error",
         }
     }
@@ -234,7 +244,7 @@ mod tests {
 
     #[test]
     fn the_list_of_reasons_is_what_errors_give() {
-        let whats: [fn() -> What; 13] = [
+        let whats: [fn() -> What; 14] = [
             || What::Closed,
             || What::TimedOut,
             || What::TooSlow,
@@ -246,6 +256,7 @@ mod tests {
             || What::NoServer,
             || What::NoDescriptors,
             || What::TooManyConnections,
+            || What::RateLimited,
             || What::Stopped,
             || What::Io(io::ErrorKind::ConnectionReset.into()),
         ];

@@ -285,6 +285,7 @@ impl Exchange<'_> {
             keep_alive_named: self.asked.http10,
             to_head: self.asked.to_head,
             request_id: self.record.id_field(),
+            fields: &self.asked.fields,
         }
     }
 

@@ -263,6 +263,8 @@ pub(crate) struct Ours<'a> {
     pub(crate) keeps_reports: bool,
     /// The cookie to set.
     pub(crate) placed: Option<Placed<'a>>,
+    /// Whole lines besides.
+    pub(crate) fields: &'a [u8],
 }
 
 /// Appends the head that goes to a client. `body` is how the body will be framed, `stated` a length without a body.
@@ -283,6 +285,7 @@ pub(crate) fn response(
     if let Some(placed) = &ours.placed {
         placed.write(out);
     }
+    out.extend_from_slice(ours.fields);
     if let Some(via) = ours.via {
         emit::field(out, b"Via", via_value(head, via).as_bytes());
     }

@@ -20,6 +20,7 @@ mod error;
 mod exchange;
 mod forward;
 mod histogram;
+mod limits;
 mod listener;
 mod load_report;
 mod log_writer;
@@ -46,6 +47,7 @@ mod turn;
 mod worker;
 
 pub use histogram::{BOUNDS, Durations};
+pub use limits::LimitTotals;
 pub use listener::is_for;
 pub use notice::notice;
 pub use plimsoll_http::TraceParent;

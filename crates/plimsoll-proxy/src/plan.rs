@@ -21,7 +21,7 @@ use crate::reply::Form;
 use crate::snapshot::{Route, View};
 use crate::sticky::Sticky;
 use crate::worker::Worker;
-use crate::{request_id, trace};
+use crate::{limits, request_id, trace};
 
 /// What is remembered of a request once its head's bytes are gone.
 pub(crate) struct Asked {
@@ -39,6 +39,8 @@ pub(crate) struct Asked {
     pub(crate) session: Option<Session>,
     /// A proxy that is trusted says that the client came over TLS. Only known on a sticky route.
     pub(crate) over_tls: bool,
+    /// Whole lines for the answer's head.
+    pub(crate) fields: Vec<u8>,
 }
 
 /// What is going to happen to a request.
@@ -83,6 +85,15 @@ pub(crate) fn plan(
     record.routed(number);
     let client = down.client.named_by(head, bytes, &view.shared.config.trusted);
     record.client = client.address;
+    if !route.limits.is_empty() {
+        let now = worker.deadlines.micros();
+        let ruling = limits::rule(&route.limits, (head, bytes), target, client.address, now);
+        asked.fields = ruling.fields;
+        record.would_refuse = ruling.would_refuse;
+        if ruling.refused {
+            return (asked, refuse(Error::new(Who::Client, Phase::Request, What::RateLimited), bodiless));
+        }
+    }
     let Action::Proxy(weights) = &route.action else {
         let location = location(&route.action, host, target);
         return (asked, Plan::Answer { route: number, location, body_follows: !bodiless });
@@ -135,6 +146,7 @@ impl Asked {
             key: 0,
             session: None,
             over_tls: false,
+            fields: Vec::new(),
         }
     }
 
@@ -220,11 +232,20 @@ fn upgrade(judged: &framing::Request, bytes: &[u8], route: &Route) -> Option<Box
 
 /// Hashes what a request is placed by; the client's address where the request has no such thing.
 fn place(key: &HashKey, head: &Head, bytes: &[u8], target: &[u8], client: IpAddr) -> u64 {
+    match (key_of(key, head, bytes, target), client) {
+        (Some(value), _) => hash_key(value),
+        (None, IpAddr::V4(v4)) => hash_key(&v4.octets()),
+        (None, IpAddr::V6(v6)) => hash_key(&v6.octets()),
+    }
+}
+
+/// What a request is placed or counted by; `None` for one that has no such thing, and for clients' addresses.
+pub(crate) fn key_of<'b>(key: &HashKey, head: &Head, bytes: &'b [u8], target: &'b [u8]) -> Option<&'b [u8]> {
     let (path, query) = match target.iter().position(|&b| b == b'?') {
         Some(at) => (&target[..at], &target[at + 1..]),
         None => (target, &b""[..]),
     };
-    let found = match key {
+    match key {
         HashKey::ClientIp => None,
         HashKey::Header(name) => head.value(bytes, name),
         HashKey::Cookie(name) => head
@@ -234,11 +255,6 @@ fn place(key: &HashKey, head: &Head, bytes: &[u8], target: &[u8], client: IpAddr
             .find_map(|f| pair(f.value.of(bytes), b';', name.as_bytes())),
         HashKey::Path => Some(path),
         HashKey::Query(name) => pair(query, b'&', name.as_bytes()),
-    };
-    match (found, client) {
-        (Some(value), _) => hash_key(value),
-        (None, IpAddr::V4(v4)) => hash_key(&v4.octets()),
-        (None, IpAddr::V6(v6)) => hash_key(&v6.octets()),
     }
 }
 

@@ -60,6 +60,8 @@ pub(crate) struct Sending<'a> {
     pub(crate) to_head: bool,
     /// The field with the request's id.
     pub(crate) request_id: Option<(&'a str, &'a [u8])>,
+    /// Whole lines besides.
+    pub(crate) fields: &'a [u8],
 }
 
 impl Reply<'_> {
@@ -81,6 +83,7 @@ impl Reply<'_> {
         if self.status == 503 {
             emit::field(out, b"Retry-After", b"1");
         }
+        out.extend_from_slice(sending.fields);
         if let Some((name, id)) = sending.request_id {
             emit::field(out, name.as_bytes(), id);
         }
@@ -189,8 +192,14 @@ mod tests {
     #[test]
     fn an_error_carries_its_reason_in_body_and_header() {
         let error = Error::new(Who::Us, Phase::Connect, What::ServersFull);
-        let sending =
-            Sending { date: "D", close: true, keep_alive_named: false, to_head: false, request_id: None };
+        let sending = Sending {
+            date: "D",
+            close: true,
+            keep_alive_named: false,
+            to_head: false,
+            request_id: None,
+            fields: &[],
+        };
         for (form, body) in [
             (Form::Text, "503 Service Unavailable: servers_full\n"),
             (Form::Json, "{\"status\":503,\"reason\":\"servers_full\","),
@@ -219,7 +228,14 @@ mod tests {
         };
         reply.write(
             &mut out,
-            Sending { date: "D", close: false, keep_alive_named: false, to_head: true, request_id: None },
+            Sending {
+                date: "D",
+                close: false,
+                keep_alive_named: false,
+                to_head: true,
+                request_id: None,
+                fields: &[],
+            },
         );
         let text = String::from_utf8(out).expect("text");
         assert!(text.contains("Content-Length: 5\r\n") && text.ends_with("\r\n\r\n"));

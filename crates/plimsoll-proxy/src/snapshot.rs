@@ -13,6 +13,7 @@ use plimsoll_http::Limits;
 use plimsoll_traffic::time::START;
 use plimsoll_traffic::{Backend, Balancer, Dice, Memory, Millis, Router, Savings, Server};
 
+use crate::limits::{LimitTotals, Limiter};
 use crate::pool::Pool;
 use crate::stats::Stats;
 use crate::sticky::{self, Sticky};
@@ -48,6 +49,7 @@ pub(crate) struct Route {
     pub(crate) retry: Retry,
     pub(crate) upgrade: Vec<String>,
     pub(crate) sticky: Option<Sticky>,
+    pub(crate) limits: Box<[Limiter]>,
 }
 
 /// What one process tells the next one about a server.
@@ -77,7 +79,7 @@ impl Snapshot {
         let router = Router::new(&config.routes.iter().map(|r| r.matcher.clone()).collect::<Vec<_>>());
         let stickies = config.routes.iter().zip(sticky::of_routes(&config));
         let mut routes: Vec<Route> =
-            stickies.map(|(route, sticky)| Route::new(route, &config.timeouts, sticky)).collect();
+            stickies.map(|(route, sticky)| Route::new(route, &config.timeouts, sticky, previous)).collect();
         let mut fallbacks = Vec::new();
         for listener in &config.listeners {
             fallbacks.push(listener.fallback.map(|backend| {
@@ -98,6 +100,16 @@ impl Snapshot {
         let settings = self.config.tracing.clone();
         self.tracer = settings.zip(queue).map(|(settings, queue)| Tracer { settings, queue });
         self
+    }
+
+    /// What rate limits have refused, by route.
+    #[must_use]
+    pub fn limits(&self) -> Vec<(&str, LimitTotals)> {
+        let of = |route: &'_ Route| route.limits.iter().map(Limiter::totals).collect::<Vec<_>>();
+        self.routes
+            .iter()
+            .flat_map(|route| of(route).into_iter().map(|totals| (&*route.name, totals)))
+            .collect()
     }
 
     /// What was learned about servers, as of `now`: what another process should know from the start.
@@ -126,7 +138,13 @@ impl Snapshot {
 }
 
 impl Route {
-    fn new(route: &plimsoll_config::model::Route, timeouts: &Timeouts, sticky: Option<Sticky>) -> Route {
+    fn new(
+        route: &plimsoll_config::model::Route,
+        timeouts: &Timeouts,
+        sticky: Option<Sticky>,
+        previous: Option<&Snapshot>,
+    ) -> Route {
+        let before = previous.and_then(|p| p.routes.iter().find(|old| *old.name == route.name));
         let RouteTimeouts { first_byte, idle, tunnel, total } = route.timeouts.clone();
         Route {
             name: route.name.clone().into(),
@@ -139,6 +157,7 @@ impl Route {
             retry: route.retry,
             upgrade: route.upgrade.clone(),
             sticky,
+            limits: Limiter::of(&route.limits, before.map_or(&[], |old| &old.limits)),
         }
     }
 
@@ -156,6 +175,7 @@ impl Route {
             retry: Retry::default(),
             upgrade: vec!["websocket".into()],
             sticky: None,
+            limits: Box::default(),
         }
     }
 }

@@ -46,6 +46,7 @@ impl Compiler<'_> {
             retry: self.retry(fields.table("retry")),
             upgrade: self.upgrade(fields.items("upgrade")),
             sticky,
+            limits: self.limits(fields.items("limit")),
         }
     }
 

@@ -3,6 +3,7 @@
 //! Texts are shown to users (reference, schema, messages), so they are sentences about what happens.
 
 use super::Default::{Alternative, Filled, Number, Required, Said, Text, Texts};
+use super::limit::LIMIT;
 use super::retry::RETRY;
 use super::{Choice, Kind, Table, key};
 use crate::defaults as d;
@@ -80,8 +81,14 @@ pub(super) static ROUTE: Table = Table {
             "Keeps a client's requests at one server: by a cookie or a header, or a table with the keys below. Only with `to`.",
         )
         .only_with("to"),
+        key(
+            "limit",
+            Kind::Many(&Kind::Table(&LIMIT)),
+            Said("no limit"),
+            "How many requests one client may make: a table with the keys below, or several that a request has to pass all.",
+        ),
     ],
-    later: &["limit", "hedge", "priority", "rewrite", "headers", "auth", "cache"],
+    later: &["hedge", "priority", "rewrite", "headers", "auth", "cache"],
     elsewhere: &[
         ("backend", "to"),
         ("service", "to"),
@@ -96,6 +103,9 @@ pub(super) static ROUTE: Table = Table {
         ("session_affinity", "sticky"),
         ("stickiness", "sticky"),
         ("retries", "retry"),
+        ("rate_limit", "limit"),
+        ("limits", "limit"),
+        ("limit_req", "limit"),
     ],
 };
 

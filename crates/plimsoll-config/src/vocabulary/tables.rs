@@ -6,6 +6,7 @@
 use super::Default::{Bool, Filled, Required, Said};
 use super::backends::{BACKEND, BALANCE, LISTEN, SERVER, SUBSET, WEIGHTS};
 use super::health::EJECT;
+use super::limit::LIMIT;
 use super::retry::RETRY;
 use super::routes::{REDIRECT, RESPOND, ROUTE, ROUTE_STICKY, ROUTE_TIMEOUT};
 use super::settings::{ADMIN, HTTP, LIMITS, LOG, SECRET, STICKY, TIMEOUT};
@@ -29,6 +30,7 @@ pub(crate) static ALL: &[&Table] = &[
     &ROUTE_TIMEOUT,
     &RETRY,
     &ROUTE_STICKY,
+    &LIMIT,
     &TIMEOUT,
     &LIMITS,
     &HTTP,
