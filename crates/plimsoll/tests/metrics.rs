@@ -86,7 +86,7 @@ fn busy() -> (Counted, Vec<Origin>, Port) {
     let counted = Counted::start(&format!(
         "workers = 2\n[[listen]]\nbind = \"127.0.0.1:0\"\nto = \"good\"\n\
          [backend.good]\nservers = [\"{}\", \"{}\"]\nbalance = \"round_robin\"\n\
-         [backend.bad]\nservers = [\"{}\"]\n[[route]]\nname = \"cut\"\npath = \"/cut\"\nto = \"bad\"",
+         [backend.bad]\nservers = [\"{}\"]\n[[route]]\nname = \"cut\"\npath = \"/cut\"\nto = \"bad\"\nlimit = {{ rate = \"100/s\" }}",
         serving.address(),
         dead.address(),
         cutting.address()
