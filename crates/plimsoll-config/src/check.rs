@@ -327,6 +327,10 @@ fn type_help(kind: &Kind, value: &RawValue, name: &str) -> Option<String> {
         (Kind::Text(_) | Kind::TextOr(..), RawValue::Integer(Some(number))) => {
             Some(format!("strings stand in quotes: \"{number}\""))
         }
+        (Kind::Switch(_), RawValue::Text(text)) if matches!(text.as_str(), "false" | "off" | "no") => {
+            Some("write false without quotes".to_owned())
+        }
+        (Kind::Switch(_), RawValue::Integer(Some(0))) => Some("write false for none".to_owned()),
         (Kind::List(_, Kind::Table(_)), RawValue::Table(_)) => {
             Some(format!("write `[[{name}]]`, with two brackets on each side"))
         }

@@ -9,6 +9,7 @@ mod backend;
 mod health;
 mod limit;
 mod listener;
+mod queue;
 mod retry;
 mod route;
 mod settings;

@@ -47,6 +47,16 @@ pub const POOL: u64 = 1_024;
 
 /// Requests in flight per server: finite, and above what most servers can do at once.
 pub const MAX_REQUESTS: u64 = 1_024;
+/// Requests that wait for a server of a backend: some tenths of a second of work for most, and a bound on what waiting costs.
+pub const QUEUE_MAX: u64 = 1_024;
+/// Most of them: each has a connection anyway.
+pub const MOST_QUEUED: u64 = 100_000;
+/// How long one waits: after a second a person has noticed, and many programs have given up.
+pub const QUEUE_TIMEOUT: Duration = seconds(1);
+/// Above this for a tenth of a second, what waits is no burst but too much: four times CoDel's 5 ms for packets, as requests come in larger pieces.
+pub const QUEUE_TARGET: Duration = Duration::from_millis(20);
+/// Longest wait for a server.
+pub const LONGEST_QUEUE: Duration = seconds(600);
 /// A server's share.
 pub const WEIGHT: u64 = 1;
 /// Two choices: near the best possible with little to know (`p2c`).

@@ -6,6 +6,7 @@
 mod admin;
 mod health;
 mod limit;
+mod queue;
 mod reports;
 mod retry;
 mod sticky;
@@ -21,6 +22,7 @@ use ipnet::IpNet;
 pub use self::admin::{Admin, AdminBind, Token};
 pub use self::health::{Check, Eject};
 pub use self::limit::Limit;
+pub use self::queue::{Class, Priority, Queue};
 pub use self::reports::{Prequal, Probe, Reported};
 pub use self::retry::{Retry, RetryOn};
 pub use self::sticky::{SameSite, Sticky, StickyCookie};
@@ -93,10 +95,12 @@ pub struct Backend {
     pub check: Option<Check>,
     /// When fewer than so many percent of the servers are well, all that accept connections serve; 0 is never.
     pub panic: u32,
+    /// Where requests wait while every server is full; `None`: they are refused.
+    pub queue: Option<Queue>,
 }
 
 impl Backend {
-    /// A backend with nothing but these; every server has its whole share from the start, whatever becomes of it.
+    /// A backend with nothing but these; every server has its whole share from the start, whatever becomes of it, and nobody waits.
     pub fn new(name: &str, servers: Vec<Server>, balance: Balance) -> Backend {
         let (name, slow_start) = (name.to_owned(), Duration::ZERO);
         Backend {
@@ -109,6 +113,7 @@ impl Backend {
             eject: None,
             check: None,
             panic: 0,
+            queue: None,
         }
     }
 }
@@ -271,6 +276,8 @@ pub struct Route {
     pub sticky: Option<Sticky>,
     /// What a request has to pass, in this order.
     pub limits: Vec<Limit>,
+    /// How much its requests matter while not all can be served.
+    pub priority: Priority,
 }
 
 /// The conditions of a route; all must hold.

@@ -7,6 +7,7 @@
 mod backends;
 mod health;
 mod limit;
+mod queue;
 mod retry;
 mod routes;
 mod settings;

@@ -184,6 +184,7 @@ fn limits(page: &mut Page, listeners: &[ListenerTotals]) {
         ("descriptors", errors(&["no_descriptors"])),
         ("max_requests", errors(&["servers_full"])),
         ("rate", errors(&["rate_limited"])),
+        ("queue", errors(&["queue_full", "queue_timeout", "queue_overload"])),
         ("body", errors(&["body_too_large"])),
         ("head", errors(&["header_too_large", "too_many_fields", "target_too_long"])),
     ] {
@@ -259,6 +260,7 @@ fn backends(page: &mut Page, snapshot: &Snapshot) {
     each(page, ("plimsoll_backend_servers_healthy", Kind::Gauge, help), &rows, |b| b.healthy().0);
     let help = "1 while so few servers are well that all that accept connections serve.";
     each(page, ("plimsoll_backend_panic", Kind::Gauge, help), &rows, |b| u8::from(b.panics()));
+    queues(page, snapshot);
     further(page, snapshot);
 }
 
@@ -275,6 +277,17 @@ fn rates(page: &mut Page, snapshot: &Snapshot) {
     for (route, limit) in snapshot.limits() {
         family.sample(&[label("route", route), label("key", &limit.key)].join(","), limit.forgotten);
     }
+}
+
+/// Those who wait for a server.
+fn queues(page: &mut Page, snapshot: &Snapshot) {
+    let named = || snapshot.backends.iter().map(|backend| (label("backend", &backend.name), backend));
+    let rows: Vec<Row<u32>> = named().map(|(labels, backend)| row(labels, backend.waiting())).collect();
+    let help = "Requests that wait for a server that has room.";
+    each(page, ("plimsoll_backend_queue_length", Kind::Gauge, help), &rows, |&waiting| waiting);
+    let help = "Time that requests have waited for a server that has room, those that did.";
+    let mut family = page.family("plimsoll_backend_queue_wait_seconds", Kind::Histogram, help);
+    named().enumerate().for_each(|(n, (labels, _))| family.histogram(&labels, &snapshot.stats.waits(n)));
 }
 
 fn further(page: &mut Page, snapshot: &Snapshot) {

@@ -55,8 +55,18 @@ fn listener(listener: &ListenerTotals) -> Value {
 
 fn backend(snapshot: &Snapshot, number: usize, backend: &Backend) -> Value {
     let in_flight: u64 = backend.servers.iter().map(|server| u64::from(server.live.in_flight())).sum();
-    let mut shown =
-        merge(json!({ "name": backend.name, "in_flight": in_flight }), &snapshot.stats.backend(number));
+    let waits = snapshot.stats.waits(number);
+    let own = json!({
+        "name": backend.name,
+        "in_flight": in_flight,
+        "queue": {
+            "waiting": backend.waiting(),
+            "waited": waits.count(),
+            "p50_ms": quantile(&waits, 0.5),
+            "p99_ms": quantile(&waits, 0.99),
+        },
+    });
+    let mut shown = merge(own, &snapshot.stats.backend(number));
     let servers = backend.servers.iter().enumerate();
     let (healthy, _) = backend.healthy();
     shown["healthy"] = healthy.into();

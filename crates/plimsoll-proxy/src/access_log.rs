@@ -91,6 +91,8 @@ pub(crate) struct Record {
     pub(crate) backend: Option<usize>,
     pub(crate) server: Option<u32>,
     pub(crate) attempts: u32,
+    /// How long it waited for a server that has room, if it did.
+    queued: Option<Duration>,
     pub(crate) connect: Option<Duration>,
     pub(crate) first_byte: Option<Duration>,
     /// How far it came; what is logged if nobody says how it ended.
@@ -126,6 +128,7 @@ impl Record {
             backend: None,
             server: None,
             attempts: 0,
+            queued: None,
             connect: None,
             first_byte: None,
             phase: Phase::Request,
@@ -159,6 +162,15 @@ impl Record {
     pub(crate) fn routed(&mut self, route: usize) {
         self.route = Some(route);
         self.view.shared.stats.route(route, self.worker.number).begin();
+    }
+
+    /// It has waited for a server since `began`, whatever came of it.
+    pub(crate) fn waited(&mut self, began: Duration) {
+        let waited = self.elapsed().saturating_sub(began);
+        self.queued = Some(self.queued.unwrap_or_default() + waited);
+        if let Some(backend) = self.backend {
+            self.view.shared.stats.waits_of(backend, self.worker.number).observe(waited.into());
+        }
     }
 
     /// A new connection to the server was made.
@@ -323,6 +335,10 @@ impl Record {
         key(out, "reason");
         text(out, Some(reason.as_bytes()).filter(|r| !r.is_empty()));
         self.ids(out);
+        if self.queued.is_some() {
+            key(out, "queue_ms");
+            milliseconds(out, self.queued);
+        }
         if let Some(denied) = self.denied {
             key(out, "not_retried");
             text(out, Some(denied.name().as_bytes()));

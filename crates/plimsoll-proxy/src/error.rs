@@ -20,6 +20,8 @@ pub(crate) enum Who {
 pub(crate) enum Phase {
     /// Receiving the request's head.
     Request,
+    /// Waiting for a server that has room.
+    Queue,
     /// Choosing a server and connecting to it.
     Connect,
     /// Sending the request and waiting for the response's head.
@@ -51,8 +53,14 @@ pub(crate) enum What {
     TooManyInterim,
     /// No route matches.
     NoRoute,
-    /// Every server has all the requests it may have.
+    /// Every server has all the requests it may have, and nobody waits for one.
     ServersFull,
+    /// As many requests wait as may, and none that matters less.
+    QueueFull,
+    /// No server had room for as long as a request may wait.
+    QueueTimeout,
+    /// Too many wait for all of them to be served in time.
+    QueueOverload,
     /// No server takes requests.
     NoServer,
     /// This process has no descriptor or port left for a connection.
@@ -74,7 +82,7 @@ pub(crate) struct Error {
 }
 
 /// Every [`Error::reason`] but those of malformed messages, which `plimsoll-http` names.
-pub(crate) const OUR_REASONS: [&str; 21] = [
+pub(crate) const OUR_REASONS: [&str; 24] = [
     "header_timeout",
     "body_timeout",
     "client_timeout",
@@ -91,6 +99,9 @@ pub(crate) const OUR_REASONS: [&str; 21] = [
     "too_many_interim_responses",
     "no_route",
     "servers_full",
+    "queue_full",
+    "queue_timeout",
+    "queue_overload",
     "no_server",
     "no_descriptors",
     "too_many_connections",
@@ -123,6 +134,9 @@ impl Error {
             (What::TooManyInterim, ..) => "too_many_interim_responses",
             (What::NoRoute, ..) => "no_route",
             (What::ServersFull, ..) => "servers_full",
+            (What::QueueFull, ..) => "queue_full",
+            (What::QueueTimeout, ..) => "queue_timeout",
+            (What::QueueOverload, ..) => "queue_overload",
             (What::NoServer, ..) => "no_server",
             (What::NoDescriptors, ..) => "no_descriptors",
             (What::TooManyConnections, ..) => "too_many_connections",
@@ -142,6 +156,9 @@ impl Error {
             (What::RateLimited, _) => 429,
             (
                 What::ServersFull
+                | What::QueueFull
+                | What::QueueTimeout
+                | What::QueueOverload
                 | What::NoServer
                 | What::NoDescriptors
                 | What::TooManyConnections
@@ -165,13 +182,14 @@ impl Error {
             (Who::Server, What::Malformed(_) | What::UnaskedUpgrade | What::TooManyInterim) => b'P',
             (Who::Client, What::TimedOut | What::TooSlow) => b'c',
             (Who::Client, _) => b'C',
-            (Who::Server | Who::Us, What::TimedOut) => b's',
+            (Who::Server | Who::Us, What::TimedOut | What::QueueTimeout) => b's',
             (Who::Server, _) => b'S',
             (Who::Us, What::NoRoute) => b'L',
             (Who::Us, _) => b'S',
         };
         let phase = match self.phase {
             Phase::Request => b'R',
+            Phase::Queue => b'Q',
             Phase::Connect => b'C',
             Phase::Head => b'H',
             Phase::Data => b'D',
@@ -196,7 +214,9 @@ impl Error {
             (What::Io(_), Who::Server, Phase::Connect) => "No server behind could be reached.",
             (What::Io(_) | What::Closed, ..) => "The server behind closed the connection without an answer.",
             (What::NoRoute, ..) => "Nothing is served under this host and path.",
-            (What::ServersFull, ..) => "All servers behind are busy. Try again shortly.",
+            (What::ServersFull | What::QueueFull | What::QueueTimeout | What::QueueOverload, ..) => {
+                "All servers behind are busy. Try again shortly."
+            }
             (What::NoServer, ..) => "No server behind takes requests at the moment.",
             (What::NoDescriptors, ..) => "This server is out of resources. Try again shortly.",
             (What::TooManyConnections, ..) => "Too many connections from this address.",
@@ -220,7 +240,14 @@ impl Error {
             (What::Io(_), _, Phase::Connect) => "destination_unavailable",
             (What::Io(_) | What::Closed, ..) => "connection_terminated",
             (What::NoRoute, ..) => "destination_not_found",
-            (What::ServersFull | What::TooManyConnections, ..) => "connection_limit_reached",
+            (
+                What::ServersFull
+                | What::QueueFull
+                | What::QueueTimeout
+                | What::QueueOverload
+                | What::TooManyConnections,
+                ..,
+            ) => "connection_limit_reached",
             (What::NoServer, ..) => "destination_unavailable",
             (What::RateLimited, ..) => "http_request_denied",
             (What::NoDescriptors | What::Stopped, ..) => "proxy_internal_error",
@@ -244,7 +271,7 @@ mod tests {
 
     #[test]
     fn the_list_of_reasons_is_what_errors_give() {
-        let whats: [fn() -> What; 14] = [
+        let whats: [fn() -> What; 17] = [
             || What::Closed,
             || What::TimedOut,
             || What::TooSlow,
@@ -253,6 +280,9 @@ mod tests {
             || What::TooManyInterim,
             || What::NoRoute,
             || What::ServersFull,
+            || What::QueueFull,
+            || What::QueueTimeout,
+            || What::QueueOverload,
             || What::NoServer,
             || What::NoDescriptors,
             || What::TooManyConnections,
@@ -261,7 +291,7 @@ mod tests {
             || What::Io(io::ErrorKind::ConnectionReset.into()),
         ];
         let mut given = BTreeSet::new();
-        for phase in [Phase::Request, Phase::Connect, Phase::Head, Phase::Data, Phase::Tunnel] {
+        for phase in [Phase::Request, Phase::Queue, Phase::Connect, Phase::Head, Phase::Data, Phase::Tunnel] {
             for who in [Who::Client, Who::Server, Who::Us] {
                 given.extend(whats.iter().map(|what| Error::new(who, phase, what()).reason()));
             }

@@ -25,6 +25,7 @@ use crate::reply::{self, Form, Reply, Sending};
 use crate::response;
 use crate::snapshot::{Route, View};
 use crate::tries::Kept;
+use crate::waiting;
 use crate::worker::Worker;
 
 /// One exchange on its way.
@@ -72,19 +73,26 @@ impl Exchange<'_> {
         let mut tried: Vec<u32> = Vec::new(); // allocates only when the first server failed
         let mut kept: Option<Box<Kept>> = None;
         loop {
-            let lease = match self.pick(backend, &tried) {
-                Ok(lease) => lease,
-                Err(none) => {
-                    let error = match (none, kept.map(|kept| *kept)) {
-                        (_, Some(Kept::Answer(lease, answer))) => {
-                            return response::pass_on(self, route, backend, lease, answer, up).await;
-                        }
-                        (NoServer::Tried, Some(Kept::Failure(error))) => error,
-                        (NoServer::Full, _) => Error::new(Who::Us, Phase::Connect, What::ServersFull),
-                        _ => Error::new(Who::Us, Phase::Connect, What::NoServer),
-                    };
-                    return Box::pin(self.give_up(&error, up)).await;
+            let found = match self.pick_in_turn(backend, &tried) {
+                // Whoever has an answer in hand holds a slot, which others may be waiting for.
+                Err(NoServer::Full)
+                    if self.queues(backend) && !matches!(kept.as_deref(), Some(Kept::Answer(..))) =>
+                {
+                    Box::pin(waiting::wait(self, backend, &tried, &mut up)).await
                 }
+                Err(none) => match (none, kept.take().map(|kept| *kept)) {
+                    (_, Some(Kept::Answer(lease, answer))) => {
+                        return response::pass_on(self, route, backend, lease, answer, up).await;
+                    }
+                    (NoServer::Tried, Some(Kept::Failure(error))) => Err(error),
+                    (NoServer::Full, _) => Err(Error::new(Who::Us, Phase::Connect, What::ServersFull)),
+                    _ => Err(Error::new(Who::Us, Phase::Connect, What::NoServer)),
+                },
+                Ok(lease) => Ok(lease),
+            };
+            let lease = match found {
+                Ok(lease) => lease,
+                Err(error) => return Box::pin(self.give_up(&error, up)).await,
             };
             if let Some(kept) = kept.take() {
                 self.let_go(backend, *kept);
@@ -189,7 +197,20 @@ impl Exchange<'_> {
         }
     }
 
-    fn pick(&self, backend: usize, tried: &[u32]) -> Result<Lease, NoServer> {
+    fn queues(&self, backend: usize) -> bool {
+        self.view.backends[backend].balancer.queues()
+    }
+
+    /// Picks a server unless others wait for one: those come first.
+    fn pick_in_turn(&self, backend: usize, tried: &[u32]) -> Result<Lease, NoServer> {
+        if !self.view.backends[backend].balancer.is_open(self.asked.session) {
+            return Err(NoServer::Full);
+        }
+        self.pick(backend, tried)
+    }
+
+    /// Picks a server: for who has just come and nobody waits, or whose turn it is.
+    pub(crate) fn pick(&self, backend: usize, tried: &[u32]) -> Result<Lease, NoServer> {
         let ask = Ask { now: self.worker.deadlines.micros(), key: self.asked.key, tried };
         let balancer = &self.view.backends[backend].balancer;
         if let Some(session) = self.asked.session

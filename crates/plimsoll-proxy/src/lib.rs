@@ -44,6 +44,7 @@ mod trace;
 mod tries;
 mod tunnel;
 mod turn;
+mod waiting;
 mod worker;
 
 pub use histogram::{BOUNDS, Durations};

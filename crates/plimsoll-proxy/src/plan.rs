@@ -9,7 +9,7 @@ use std::rc::Rc;
 use plimsoll_config::model::{Action, Balance, HashKey, Underscores};
 use plimsoll_http::framing::{self, Framing};
 use plimsoll_http::{Head, Reason, Version, host_without_port};
-use plimsoll_traffic::{Session, hash_key, idempotent, split};
+use plimsoll_traffic::{Rank, Session, hash_key, idempotent, split};
 
 use crate::access_log::Record;
 use crate::buffer::Buffer;
@@ -20,6 +20,7 @@ use crate::pump::Pump;
 use crate::reply::Form;
 use crate::snapshot::{Route, View};
 use crate::sticky::Sticky;
+use crate::waiting;
 use crate::worker::Worker;
 use crate::{limits, request_id, trace};
 
@@ -37,6 +38,8 @@ pub(crate) struct Asked {
     pub(crate) key: u64,
     /// Where it belongs, on a sticky route.
     pub(crate) session: Option<Session>,
+    /// How much it matters and whose it is, should it have to wait.
+    pub(crate) rank: Rank,
     /// A proxy that is trusted says that the client came over TLS. Only known on a sticky route.
     pub(crate) over_tls: bool,
     /// Whole lines for the answer's head.
@@ -109,6 +112,7 @@ pub(crate) fn plan(
     if let Balance::Hash(hash) = &view.backends[backend].balancer.backend().balance {
         asked.key = place(&hash.key, head, bytes, target, client.address);
     }
+    asked.rank = waiting::rank(view, (route, backend), (head, bytes, target), &client);
     asked.upgrade = upgrade(&judged, bytes, route);
     let mut out = worker.take_text();
     let wanted = asked.upgrade.as_deref().map(str::as_bytes);
@@ -145,6 +149,7 @@ impl Asked {
             upgrade: None,
             key: 0,
             session: None,
+            rank: Rank::default(),
             over_tls: false,
             fields: Vec::new(),
         }
@@ -231,7 +236,7 @@ fn upgrade(judged: &framing::Request, bytes: &[u8], route: &Route) -> Option<Box
 }
 
 /// Hashes what a request is placed by; the client's address where the request has no such thing.
-fn place(key: &HashKey, head: &Head, bytes: &[u8], target: &[u8], client: IpAddr) -> u64 {
+pub(crate) fn place(key: &HashKey, head: &Head, bytes: &[u8], target: &[u8], client: IpAddr) -> u64 {
     match (key_of(key, head, bytes, target), client) {
         (Some(value), _) => hash_key(value),
         (None, IpAddr::V4(v4)) => hash_key(&v4.octets()),

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll_config::model::{Action, Config, Retry, RouteTimeouts, Timeouts};
+use plimsoll_config::model::{Action, Config, Priority, Retry, RouteTimeouts, Timeouts};
 use plimsoll_http::Limits;
 use plimsoll_traffic::time::START;
 use plimsoll_traffic::{Backend, Balancer, Dice, Memory, Millis, Router, Savings, Server};
@@ -50,6 +50,7 @@ pub(crate) struct Route {
     pub(crate) upgrade: Vec<String>,
     pub(crate) sticky: Option<Sticky>,
     pub(crate) limits: Box<[Limiter]>,
+    pub(crate) priority: Priority,
 }
 
 /// What one process tells the next one about a server.
@@ -158,6 +159,7 @@ impl Route {
             upgrade: route.upgrade.clone(),
             sticky,
             limits: Limiter::of(&route.limits, before.map_or(&[], |old| &old.limits)),
+            priority: route.priority.clone(),
         }
     }
 
@@ -176,6 +178,7 @@ impl Route {
             upgrade: vec!["websocket".into()],
             sticky: None,
             limits: Box::default(),
+            priority: Priority::default(),
         }
     }
 }

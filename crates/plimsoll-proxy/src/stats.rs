@@ -176,6 +176,11 @@ impl Further {
     }
 }
 
+/// How long one worker's requests have waited for a server of a backend.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Waits(pub(crate) Histogram);
+
 /// The blocks of one thing, one for each worker, each made when its worker first needs it.
 #[derive(Debug)]
 pub(crate) struct Series<B> {
@@ -245,6 +250,7 @@ struct Upstream {
     name: Box<str>,
     whole: Arc<Series<Traffic>>,
     further: Arc<Series<Further>>,
+    waits: Arc<Series<Waits>>,
     /// In the order of the backend's servers.
     servers: Vec<(Box<str>, Arc<Series<Target>>)>,
 }
@@ -315,6 +321,10 @@ impl Stats {
         self.further_series(number).of(worker)
     }
 
+    pub(crate) fn waits_of(&self, number: usize, worker: usize) -> &Histogram {
+        &self.backends[number].waits.of(worker).0
+    }
+
     pub(crate) fn server_of(&self, backend: usize, server: u32, worker: usize) -> &Target {
         self.server_series(backend, server as usize).of(worker)
     }
@@ -355,6 +365,10 @@ impl Stats {
         &self.backends[number].further
     }
 
+    pub(crate) fn waits_series(&self, number: usize) -> &Series<Waits> {
+        &self.backends[number].waits
+    }
+
     pub(crate) fn server_series(&self, backend: usize, server: usize) -> &Series<Target> {
         &self.backends[backend].servers[server].1
     }
@@ -378,6 +392,7 @@ impl Upstream {
             name: backend.name.clone(),
             whole: previous.map_or_else(|| Series::new(workers), |p| Arc::clone(&p.whole)),
             further: previous.map_or_else(|| Series::new(workers), |p| Arc::clone(&p.further)),
+            waits: previous.map_or_else(|| Series::new(workers), |p| Arc::clone(&p.waits)),
             servers: backend.servers.iter().map(|s| server(&s.name)).collect(),
         }
     }

@@ -165,6 +165,14 @@ impl Stats {
         FurtherTotals { denied: [denied(Denied::Budget), denied(Denied::Time)] }
     }
 
+    /// How long requests have waited for a server of a backend, those that did and have it behind them.
+    #[must_use]
+    pub fn waits(&self, backend: usize) -> Durations {
+        let mut waits = Durations::default();
+        self.waits_series(backend).all().for_each(|own| waits.add(&own.0));
+        waits
+    }
+
     /// A server, by its place in the snapshot and in its backend.
     #[must_use]
     pub fn server(&self, backend: usize, server: usize) -> ServerTotals {

@@ -253,6 +253,12 @@ impl Worker {
         }
     }
 
+    /// Time has passed for those who wait for a server.
+    fn look_at_queues(&self) {
+        let now = self.deadlines.micros();
+        self.view().backends.iter().for_each(|upstream| upstream.balancer.look_at_queue(now));
+    }
+
     fn sweep_pools(&self) {
         let view = self.view();
         let (now, max_idle) = (self.deadlines.now(), view.shared.config.timeouts.pool_idle);
@@ -371,7 +377,7 @@ async fn serve(worker: &Rc<Worker>, start: Start) {
     }
 }
 
-/// The worker's heartbeat: deadlines, log lines, budgets, idle pools.
+/// The worker's heartbeat: deadlines, queues, log lines, budgets, idle pools.
 async fn tick(worker: Rc<Worker>) {
     let mut interval = tokio::time::interval(TICK);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -379,6 +385,7 @@ async fn tick(worker: Rc<Worker>) {
     loop {
         interval.tick().await;
         worker.deadlines.tick();
+        worker.look_at_queues();
         worker.flush_log();
         worker.deposit();
         ticks = ticks.wrapping_add(1);

@@ -5,16 +5,17 @@
 //! tries once more. `front` asks production, `machine` works, `surroundings` changes the world. One seed gives one result.
 
 use plimsoll_config::model::RetryOn;
-use plimsoll_traffic::{Again, Attempt, Failure, Report as LoadReport, Wish, again};
+use plimsoll_traffic::{Again, Attempt, Failure, NoServer, Report as LoadReport, Wish, again};
 
 use crate::arrivals::{Arrivals, Stream};
 use crate::clients::Clients;
 use crate::events::{Ending, Event, Events, Token};
-use crate::front::{Fate, Front};
+use crate::front::{Fate, Front, Held};
 use crate::gauge::Gauge;
 use crate::law::exponential;
 use crate::machine::{Degrade, Job, Machine};
 use crate::policy::Policy;
+use crate::queueing::Bells;
 use crate::report::{BATCHES, End, Report};
 use crate::requests::{Arrived, Requests};
 use crate::streams::Streams;
@@ -38,6 +39,9 @@ pub(crate) struct Run<'a> {
     /// What servers know of their load; empty where nobody hears of it.
     gauges: Vec<Gauge>,
     pub(crate) requests: Requests,
+    /// Those that wait for a server, and what they are called by.
+    pub(crate) waiting: usize,
+    pub(crate) bells: Bells,
     pub(crate) surroundings: Surroundings,
     clients: Clients,
     pub(crate) report: Report,
@@ -68,6 +72,7 @@ impl World {
         while let Some((at, event)) = run.events.pop() {
             run.pass(at);
             run.act(event);
+            run.answer_bells();
             count += 1;
             if count.is_multiple_of(STRIDE) {
                 progress(run.arrived as f64 / run.total as f64);
@@ -102,6 +107,8 @@ impl<'a> Run<'a> {
             front,
             machines: world.servers.iter().map(machine).collect(),
             requests: Requests::default(),
+            waiting: 0,
+            bells: Bells::default(),
             surroundings: Surroundings::new(world, unit),
             clients: Clients::new(world),
             report: Report::new(world.servers.len(), world.capacity(), world.last_change()),
@@ -161,6 +168,7 @@ impl<'a> Run<'a> {
             }
             Event::PatienceEnds { request, life } => {
                 if self.requests.is_alive(request, life) {
+                    self.leave_queue(request);
                     self.give_back(request, Fate::Abandoned);
                     self.try_ended(request, End::TimedOut);
                 }
@@ -175,6 +183,7 @@ impl<'a> Run<'a> {
                     self.begin_try(request);
                 }
             }
+            Event::WaitEnds { worker } => self.wait_ends(worker),
             Event::Change(_) | Event::Antagonist { .. } | Event::Board | Event::Bin | Event::Tick => {
                 self.surround(event);
             }
@@ -223,6 +232,7 @@ impl<'a> Run<'a> {
             luck: self.streams.nature.unit(),
             worker: self.streams.nature.below(self.world.instances * self.world.workers),
             key: self.streams.key(),
+            high: self.world.high > 0.0 && self.streams.nature.unit() < self.world.high,
             index,
             client,
             left: self.world.client.retries,
@@ -263,17 +273,23 @@ impl<'a> Run<'a> {
     fn attempt(&mut self, slot: u32) {
         let request = self.requests.at(slot);
         let (worker, key) = (request.worker as usize, request.key);
-        match self.front.pick(worker, self.now, key, &request.tried) {
-            Ok(held) => {
-                self.report.assigned[held.server as usize] += 1;
-                self.surroundings.bin.assigned[held.server as usize] += 1;
-                request.held = Some(held);
-                self.probe(worker);
-            }
+        match self.front.pick_in_turn(worker, self.now, key, &request.tried) {
+            Ok(held) => self.assign(slot, held),
+            Err(NoServer::Full) if self.front.queues() => self.wait(slot),
             // As production: when there was a server and it failed, that is what the client is told.
-            Err(_) if !request.tried.is_empty() => return self.try_ended(slot, End::Failed),
-            Err(_) => return self.try_ended(slot, End::Refused),
+            Err(_) if !request.tried.is_empty() => self.try_ended(slot, End::Failed),
+            Err(_) => self.try_ended(slot, End::Refused),
         }
+    }
+
+    /// An attempt at a server that was picked begins.
+    pub(crate) fn assign(&mut self, slot: u32, held: Held) {
+        self.report.assigned[held.server as usize] += 1;
+        self.surroundings.bin.assigned[held.server as usize] += 1;
+        let request = self.requests.at(slot);
+        let worker = request.worker as usize;
+        request.held = Some(held);
+        self.probe(worker);
         let token = self.requests.next_attempt(slot);
         if let Some(first_byte) = self.world.proxy.first_byte {
             self.events.push(self.after(first_byte), Event::FirstByteDue(token));
@@ -420,7 +436,7 @@ impl<'a> Run<'a> {
     }
 
     /// A try of the client has ended: it is content, tries again or gives up.
-    fn try_ended(&mut self, slot: u32, end: End) {
+    pub(crate) fn try_ended(&mut self, slot: u32, end: End) {
         let life = self.requests.next_life(slot);
         let request = self.requests.at(slot);
         if end != End::Good && request.left > 0 && self.clients.may_try_again(self.now) {
@@ -431,12 +447,13 @@ impl<'a> Run<'a> {
             self.events.push(at, Event::NewTry { request: slot, life });
             return;
         }
-        let (index, waited, client) =
-            (request.index, (self.now - request.sent) as f64 / self.unit, request.client);
+        let (index, high, client) = (request.index, request.high, request.client);
+        let waited = (self.now - request.sent) as f64 / self.unit;
         self.surroundings.bin.good += u64::from(end == End::Good);
         if index >= self.warm {
             let batch = (index - self.warm) * BATCHES as u64 / (self.total - self.warm);
             self.report.end(end, waited, batch as usize);
+            self.report.count_high(high, end);
         }
         self.requests.remove(slot);
         self.think(client);

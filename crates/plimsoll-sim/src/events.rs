@@ -22,6 +22,8 @@ pub(crate) enum Event {
     PatienceEnds { request: u32, life: u32 },
     /// The balancer has waited before another attempt.
     NextAttempt { request: u32, life: u32 },
+    /// Somebody who waits for a server at that worker's instance may have waited long enough.
+    WaitEnds { worker: u32 },
     /// A client tries once more.
     NewTry { request: u32, life: u32 },
     /// An entry of the world's timeline.

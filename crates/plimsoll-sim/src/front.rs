@@ -5,11 +5,12 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Waker;
 
-use plimsoll_config::model;
+use plimsoll_config::model::{self, Class};
 use plimsoll_traffic::{
-    Ask, Backend, Balancer, Denied, Dice, Lease, Micros, NoServer, Outcome, Report, Savings, Verdict, Wish,
-    permit,
+    Ask, Backend, Balancer, Denied, Dice, Lease, Micros, NoServer, Outcome, Place, Rank, Refusal, Report,
+    Savings, Verdict, Wish, permit,
 };
 
 use crate::policy::Kind;
@@ -125,6 +126,49 @@ impl Front {
         }
     }
 
+    /// Chooses a server for a request that has just come: none while others wait, as in production's exchange.
+    pub(crate) fn pick_in_turn(
+        &mut self,
+        worker: usize,
+        now: u64,
+        key: u64,
+        tried: &[u32],
+    ) -> Result<Held, NoServer> {
+        match self {
+            Front::Production(production) if !production.workers[worker].balancer.is_open(None) => {
+                Err(NoServer::Full)
+            }
+            _ => self.pick(worker, now, key, tried),
+        }
+    }
+
+    /// Whether requests wait for a server at all.
+    pub(crate) fn queues(&self) -> bool {
+        matches!(self, Front::Production(production) if production.pattern.queue.is_some())
+    }
+
+    /// Takes a place among those who wait; also gives the nanoseconds after which it is lost.
+    pub(crate) fn wait(
+        &mut self,
+        worker: usize,
+        now: u64,
+        (key, high): (u64, bool),
+        tried: &[u32],
+        waker: &Waker,
+    ) -> Result<(Place, u64), Refusal> {
+        match self {
+            Front::Production(production) => production.wait(worker, now, (key, high), tried, waker),
+            Front::Reference { .. } => Err(Refusal::Full),
+        }
+    }
+
+    /// Time has passed for those who wait at that worker's instance.
+    pub(crate) fn look_at_queue(&self, worker: usize, now: u64) {
+        if let Front::Production(production) = self {
+            production.workers[worker].balancer.look_at_queue(Micros(now / MICRO));
+        }
+    }
+
     /// Chooses a server for an attempt. `tried` are the world's indices.
     pub(crate) fn pick(
         &mut self,
@@ -194,8 +238,10 @@ impl Front {
     /// An attempt has ended. `idle` says that nothing is left on its server.
     pub(crate) fn end(&mut self, worker: usize, held: Held, fate: Fate, now: u64, idle: bool) {
         match (self, held.hold) {
-            (_, Hold::Lease(lease)) => {
+            (Front::Production(production), Hold::Lease(lease)) => {
                 let now = Micros(now / MICRO);
+                // Production's clock is a tick behind here; virtual time is exact.
+                production.workers[worker].balancer.look_at_queue(now);
                 if fate == Fate::Refused {
                     lease.server().live.refused(now.millis());
                 }
@@ -212,7 +258,7 @@ impl Front {
                 let (since, now) = (held.since as f64 / *unit, now as f64 / *unit);
                 referee.end(worker / *workers, held.server, since, now, fate == Fate::Answered, idle);
             }
-            (Front::Production(_), Hold::Reference) => unreachable!("only a referee gives such a hold"),
+            _ => unreachable!("who has given a hold takes it back"),
         }
     }
 
@@ -258,13 +304,38 @@ impl Production {
         self.workers = dice.into_iter().enumerate().map(worker).collect();
     }
 
-    fn pick(&mut self, worker: usize, now: u64, key: u64, tried: &[u32]) -> Result<(u32, Lease), NoServer> {
+    /// The world's indices as production's.
+    fn note_tried(&mut self, tried: &[u32]) {
         self.tried.clear();
         if !tried.is_empty() {
             let own =
                 (0u32..).zip(&self.servers).filter(|(_, world)| tried.contains(world)).map(|(own, _)| own);
             self.tried.extend(own);
         }
+    }
+
+    fn wait(
+        &mut self,
+        worker: usize,
+        now: u64,
+        (key, high): (u64, bool),
+        tried: &[u32],
+        waker: &Waker,
+    ) -> Result<(Place, u64), Refusal> {
+        self.note_tried(tried);
+        let Some(queue) = &self.pattern.queue else { return Err(Refusal::Full) };
+        let ask = Ask { now: Micros(now / MICRO), key, tried: &self.tried };
+        let rank = Rank {
+            class: if high { Class::High } else { Class::Normal },
+            client: if queue.fair.is_some() { key } else { 0 },
+        };
+        let place = self.workers[worker].balancer.wait(&ask, rank, waker)?;
+        // A microsecond more: what is due has to be due when the time is rounded down.
+        Ok((place, queue.timeout.as_nanos() as u64 + MICRO))
+    }
+
+    fn pick(&mut self, worker: usize, now: u64, key: u64, tried: &[u32]) -> Result<(u32, Lease), NoServer> {
+        self.note_tried(tried);
         let Worker { balancer, dice, .. } = &mut self.workers[worker];
         let ask = Ask { now: Micros(now / MICRO), key, tried: &self.tried };
         let lease = balancer.pick(&ask, dice)?;

@@ -20,6 +20,7 @@ mod measure;
 mod plot;
 mod policy;
 mod quantity;
+mod queueing;
 mod reference;
 mod report;
 mod requests;

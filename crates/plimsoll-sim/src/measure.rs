@@ -45,6 +45,8 @@ pub enum Measure {
     Refused,
     /// Requests that nobody waited for any more, as a part of all.
     TimedOut,
+    /// Requests of the high class that were answered well, as a part of all of that class.
+    HighGood,
     /// Requests that never ended.
     Stuck,
     /// Keys that have another server after a removal, as a part of all.
@@ -98,6 +100,7 @@ impl Measure {
             Measure::Failed => "failed",
             Measure::Refused => "refused",
             Measure::TimedOut => "timed_out",
+            Measure::HighGood => "high_good",
             Measure::Stuck => "stuck",
             Measure::Moved => "moved",
             Measure::Disturbed => "disturbed",
@@ -131,6 +134,7 @@ impl Measure {
             Measure::Failed => part(report.ends.failed),
             Measure::Refused => part(report.ends.refused),
             Measure::TimedOut => part(report.ends.timed_out),
+            Measure::HighGood => report.high.good as f64 / report.high.all() as f64,
             Measure::Stuck => report.stuck as f64,
             Measure::Moved => moved.map_or(f64::NAN, |m| m.moved),
             Measure::Disturbed => moved.map_or(f64::NAN, |m| m.moved - m.had_to),

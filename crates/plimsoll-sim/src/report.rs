@@ -33,6 +33,22 @@ impl Ends {
     pub fn all(&self) -> u64 {
         self.good + self.failed + self.refused + self.timed_out
     }
+
+    fn count(&mut self, end: End) {
+        match end {
+            End::Good => self.good += 1,
+            End::Failed => self.failed += 1,
+            End::Refused => self.refused += 1,
+            End::TimedOut => self.timed_out += 1,
+        }
+    }
+
+    fn merge(&mut self, other: &Ends) {
+        self.good += other.good;
+        self.failed += other.failed;
+        self.refused += other.refused;
+        self.timed_out += other.timed_out;
+    }
 }
 
 /// How a request ended.
@@ -86,6 +102,8 @@ pub struct Report {
     pub batches: Vec<(f64, u64)>,
     /// How the measured ended.
     pub ends: Ends,
+    /// How those of the high class ended, which are part of all.
+    pub high: Ends,
     /// Of all that arrived, those that were still on their way when nothing more could happen.
     pub stuck: u64,
     /// Attempts given to each server in all.
@@ -116,6 +134,7 @@ impl Report {
             latency: Histogram::default(),
             batches: vec![(0.0, 0); BATCHES],
             ends: Ends::default(),
+            high: Ends::default(),
             stuck: 0,
             assigned: vec![0; servers],
             census: vec![0; LEVELS],
@@ -131,16 +150,18 @@ impl Report {
     }
 
     pub(crate) fn end(&mut self, end: End, waited: f64, batch: usize) {
-        match end {
-            End::Good => self.ends.good += 1,
-            End::Failed => self.ends.failed += 1,
-            End::Refused => self.ends.refused += 1,
-            End::TimedOut => self.ends.timed_out += 1,
-        }
+        self.ends.count(end);
         if matches!(end, End::Good | End::TimedOut) {
             self.latency.add(waited);
             let batch = &mut self.batches[batch];
             (batch.0, batch.1) = (batch.0 + waited, batch.1 + 1);
+        }
+    }
+
+    /// If it is of the high class, counts it there too.
+    pub(crate) fn count_high(&mut self, is_high: bool, end: End) {
+        if is_high {
+            self.high.count(end);
         }
     }
 
@@ -152,10 +173,8 @@ impl Report {
     pub fn merge(&mut self, other: &Report) {
         self.latency.merge(&other.latency);
         self.batches.extend(&other.batches);
-        self.ends.good += other.ends.good;
-        self.ends.failed += other.ends.failed;
-        self.ends.refused += other.ends.refused;
-        self.ends.timed_out += other.ends.timed_out;
+        self.ends.merge(&other.ends);
+        self.high.merge(&other.high);
         self.stuck += other.stuck;
         self.assigned.iter_mut().zip(&other.assigned).for_each(|(a, b)| *a += b);
         self.census.iter_mut().zip(&other.census).for_each(|(a, b)| *a += b);

@@ -3,6 +3,8 @@
 //! A token names one attempt of one request; when the attempt ends, or the slot gets another request, the token is void. So an
 //! event that comes too late finds nothing, and none has to be taken out of the heap.
 
+use plimsoll_traffic::Place;
+
 use crate::events::Token;
 use crate::front::Held;
 
@@ -16,6 +18,8 @@ pub(crate) struct Request {
     pub(crate) key: u64,
     /// Uniform in `[0, 1)`: it fails on servers whose share of failures is above.
     pub(crate) luck: f64,
+    /// Of the high class.
+    pub(crate) high: bool,
     pub(crate) worker: u32,
     /// When it came to the server that it is on, and how many it found there.
     pub(crate) came: u64,
@@ -29,6 +33,8 @@ pub(crate) struct Request {
     /// A byte of it has reached a server.
     pub(crate) sent_any: bool,
     pub(crate) held: Option<Held>,
+    /// Among those who wait for a server.
+    pub(crate) place: Option<Place>,
     /// Servers that this try has been to.
     pub(crate) tried: Vec<u32>,
     attempt: u32,
@@ -50,6 +56,7 @@ pub(crate) struct Arrived {
     pub(crate) work: f64,
     pub(crate) key: u64,
     pub(crate) luck: f64,
+    pub(crate) high: bool,
     pub(crate) worker: u32,
     pub(crate) index: u64,
     pub(crate) client: u32,
@@ -74,7 +81,10 @@ impl Requests {
 
     pub(crate) fn remove(&mut self, slot: u32) {
         let request = &mut self.slots[slot as usize];
-        debug_assert!(!request.free && request.held.is_none(), "it has given back what it held");
+        debug_assert!(
+            !request.free && request.held.is_none() && request.place.is_none(),
+            "it has given back what it held"
+        );
         request.free = true;
         self.free.push(slot);
     }
@@ -120,6 +130,7 @@ impl Request {
             work: a.work,
             key: a.key,
             luck: a.luck,
+            high: a.high,
             worker: a.worker,
             came: 0,
             met: 0,
@@ -128,6 +139,7 @@ impl Request {
             left: a.left,
             sent_any: false,
             held: None,
+            place: None,
             tried: Vec::new(),
             attempt: 0,
             life: 0,
@@ -142,8 +154,17 @@ mod tests {
 
     #[test]
     fn a_slot_used_again_has_other_tokens() {
-        let arrived =
-            Arrived { sent: 0, work: 1.0, key: 0, luck: 0.5, worker: 0, index: 0, client: 0, left: 0 };
+        let arrived = Arrived {
+            sent: 0,
+            work: 1.0,
+            key: 0,
+            luck: 0.5,
+            high: false,
+            worker: 0,
+            index: 0,
+            client: 0,
+            left: 0,
+        };
         let mut requests = Requests::default();
         let slot = requests.add(arrived);
         let (old, life) = (requests.next_attempt(slot), requests.next_life(slot));

@@ -32,6 +32,7 @@ pub(crate) struct WorldSpec {
     instances: Option<Count>,
     workers: Option<Count>,
     keys: Option<KeysSpec>,
+    high: Option<Share>,
     client: Option<ClientSpec>,
     proxy: Option<ProxySpec>,
     delay: Option<NotNegative>,
@@ -140,6 +141,7 @@ impl WorldSpec {
             instances: self.instances.or(base.instances),
             workers: self.workers.or(base.workers),
             keys: self.keys.or(base.keys),
+            high: self.high.or(base.high),
             client: self.client.or(base.client),
             proxy: self.proxy.or(base.proxy),
             delay: self.delay.or(base.delay),
@@ -175,6 +177,7 @@ impl WorldSpec {
             instances: self.instances.map_or(1, |n| n.0),
             workers: self.workers.map_or(1, |n| n.0),
             keys: self.keys.as_ref().map(|k| Keys { count: k.count.0, zipf: k.zipf.0 }),
+            high: self.high.map_or(0.0, |share| share.0),
             client: self.client.as_ref().map_or(usual.client, |c| Client {
                 patience: Some(c.patience.0),
                 retries: c.retries,

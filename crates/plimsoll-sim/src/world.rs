@@ -35,6 +35,8 @@ pub struct World {
     pub workers: u32,
     /// What requests are hashed by; `None` gives each a key of its own.
     pub keys: Option<Keys>,
+    /// The part of the requests that is of the high class; the others are of the usual one.
+    pub high: f64,
     /// How the clients behave.
     pub client: Client,
     /// What the balancers do besides choosing.
@@ -197,6 +199,7 @@ impl World {
             instances: 1,
             workers: 1,
             keys: None,
+            high: 0.0,
             client: Client::default(),
             proxy: Proxy {
                 first_byte: None,

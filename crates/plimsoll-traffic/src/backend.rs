@@ -15,11 +15,13 @@ use plimsoll_config::model;
 use crate::budget::RetryBudget;
 use crate::hashing::Hashing;
 use crate::health::{Health, Record, Roster};
+use crate::queue::Rules;
 use crate::ramp::{self, Ramp};
 use crate::rendezvous::Seat;
 use crate::reported::Reported;
 use crate::server::Server;
 use crate::subset;
+use crate::waiting::Waiting;
 use crate::weights::Weights;
 
 /// One backend; one per process, shared by all workers.
@@ -51,6 +53,12 @@ pub struct Backend {
     pub(crate) panic: u32,
     /// Goes from one configuration to the next: decisions are about those that are in force.
     roster: Arc<Mutex<Roster>>,
+    /// By server index: it is a member of a tier that is none of backups.
+    pub(crate) serves: Box<[bool]>,
+    /// How one may wait; `None`: not at all.
+    pub(crate) rules: Option<Rules>,
+    /// Those who wait for one of its servers, whichever configuration they came with.
+    pub(crate) waiting: Arc<Waiting>,
 }
 
 /// A counter alone on its cache lines.
@@ -98,10 +106,15 @@ impl Backend {
             servers.iter().filter(|s| !is_known(s)).for_each(|s| s.live.ramp.store(ramp::NEW, Relaxed));
         }
         let weights: Vec<f32> = servers.iter().map(|s| f32::from(s.weight)).filter(|&w| w > 0.0).collect();
+        let tiers = tiers(&servers, spec, previous);
+        let mut serves: Box<[bool]> = vec![false; servers.len()].into();
+        let members = tiers.iter().filter(|tier| !tier.backup).flat_map(|tier| &tier.members);
+        members.for_each(|&member| serves[member as usize] = true);
         let backend = Backend {
             name: spec.name.as_str().into(),
             balance: spec.balance.clone(),
-            tiers: tiers(&servers, spec, previous),
+            tiers,
+            serves,
             mean_weight: if weights.is_empty() {
                 1.0
             } else {
@@ -115,6 +128,8 @@ impl Backend {
             check: spec.check.clone(),
             panic: spec.panic,
             roster: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.roster)),
+            rules: spec.queue.as_ref().map(rules),
+            waiting: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.waiting)),
             servers,
         };
         backend.begin(previous.is_none());
@@ -157,6 +172,11 @@ impl Backend {
         let hashing = self.tiers.iter().find(is_that)?.hashing.as_ref()?;
         Some((hashing, &self.servers))
     }
+}
+
+fn rules(spec: &model::Queue) -> Rules {
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    Rules { max: spec.max, timeout: micros(spec.timeout), target: micros(spec.target) }
 }
 
 /// One for each priority that is in use, in order, and one for the backups.

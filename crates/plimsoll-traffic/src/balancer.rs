@@ -9,6 +9,7 @@
 //! refused a connection in the last second. Those that health keeps out are in none. So full servers don't bring in the backups (as in HAProxy): the answer is then `Full`.
 
 mod heard;
+mod queueing;
 mod session;
 mod trial;
 
@@ -468,11 +469,6 @@ impl Balancer {
         Some(Lease::new(Rc::clone(self), index, now))
     }
 
-    #[inline]
-    pub(crate) fn learns(&self) -> bool {
-        matches!(self.policy, Policy::Ewma(_) | Policy::Prequal(_))
-    }
-
     /// What a policy that learns makes of an outcome; `None`: nobody says what became of the request.
     #[inline(never)]
     pub(crate) fn learn(&self, index: u32, since: Micros, outcome: Option<&Outcome>) {
@@ -494,5 +490,6 @@ impl Balancer {
         if let Policy::Hash(Some(_)) = self.policy {
             self.backend.in_flight.0.fetch_sub(1, Relaxed);
         }
+        self.pass_on(index);
     }
 }

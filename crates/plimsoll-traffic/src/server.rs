@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use plimsoll_config::model::Address;
 use xxhash_rust::xxh3::xxh3_64;
@@ -96,6 +96,11 @@ impl Live {
     /// Requests assigned and not yet ended.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Relaxed)
+    }
+
+    /// The same, for somebody who waits and must not miss a slot that is given back; see `waiting`.
+    pub(crate) fn in_flight_for_certain(&self) -> u32 {
+        self.in_flight.load(SeqCst)
     }
 
     /// Requests assigned since the process started.
@@ -240,7 +245,8 @@ impl Live {
 
     /// Gives back a slot that `take` took.
     pub(crate) fn give_back(&self) {
-        let before = self.in_flight.fetch_sub(1, Relaxed);
+        // `SeqCst`, for what `waiting` says about it; on x86 it is the same instruction.
+        let before = self.in_flight.fetch_sub(1, SeqCst);
         debug_assert!(before > 0, "a slot was given back that nobody had taken");
     }
 }

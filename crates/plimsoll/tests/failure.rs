@@ -301,7 +301,7 @@ fn full_servers_answer_503_at_once_and_serve_again_when_there_is_room() {
     let mut tables: Vec<String> =
         servers.iter().zip(["a", "b"]).map(|(s, name)| named(name, s.address())).collect();
     tables.push(named("backup", backup.address()).replace(" }", ", backup = true }"));
-    let plimsoll = before(&tables, "max_requests = 1", "");
+    let plimsoll = before(&tables, "max_requests = 1\nqueue = false", "");
     let mut waiting = [(); 2].map(|()| Client::connect(plimsoll.address()));
     for client in &mut waiting {
         client.send(&get("/waiting"));

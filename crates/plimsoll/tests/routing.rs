@@ -409,7 +409,7 @@ fn first_goes_on_to_the_next_when_the_first_is_full() {
 }
 
 #[test]
-fn a_full_backend_is_a_503_at_once() {
+fn a_full_backend_without_a_queue_is_a_503_at_once() {
     let gate = Gate::default();
     let origin = Origin::scripted(vec![vec![
         Step::Read,
@@ -417,8 +417,10 @@ fn a_full_backend_is_a_503_at_once() {
         Step::Send(rig::ok("first")),
         Step::Serve,
     ]]);
-    let program =
-        balanced("\"p2c\"", &[format!("{{ address = \"{}\", max_requests = 1 }}", origin.address())]);
+    let program = balanced(
+        "\"p2c\"\nqueue = false",
+        &[format!("{{ address = \"{}\", max_requests = 1 }}", origin.address())],
+    );
     let mut held = Client::connect(program.address());
     held.send(&get("/held"));
     origin.wait_until("the request that is held", |all| all.first().is_some_and(|c| c.steps == 1));

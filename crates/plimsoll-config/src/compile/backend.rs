@@ -6,7 +6,7 @@ use super::{Compiler, Name};
 use crate::address::parse_server;
 use crate::defaults;
 use crate::model::{
-    Backend, Balance, Eject, Ewma, Hash, HashKey, HashMethod, Prequal, Probe, Reported, Server, Subset,
+    Backend, Balance, Eject, Ewma, Hash, HashKey, HashMethod, Prequal, Probe, Queue, Reported, Server, Subset,
 };
 use crate::node::{Fields, Node, Written};
 use crate::pattern::parse_hash_key;
@@ -52,6 +52,7 @@ impl Compiler<'_> {
             reported: self.reported(fields.table("weights")),
             eject: self.eject(fields),
             panic: fields.count("panic").unwrap_or_default(),
+            queue: self.queue(fields),
             ..Backend::new(name, servers, balance)
         }
     }
@@ -71,6 +72,7 @@ impl Compiler<'_> {
             slow_start: defaults::SLOW_START,
             eject: Some(Eject::default()),
             panic: defaults::PANIC as u32,
+            queue: Some(Queue::default()),
             ..backend
         });
         self.backends.len() - 1

@@ -47,6 +47,7 @@ impl Compiler<'_> {
             upgrade: self.upgrade(fields.items("upgrade")),
             sticky,
             limits: self.limits(fields.items("limit")),
+            priority: self.priority(fields),
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Default::{Bool, Filled, Number, Percent, Required, Said, Text, Time};
 use super::health::EJECT;
+use super::queue::QUEUE;
 use super::{Choice, Kind, Table, key};
 use crate::defaults as d;
 
@@ -96,8 +97,14 @@ pub(super) static BACKEND: Table = Table {
             Percent(d::PANIC),
             "When fewer of the servers are well, all that accept connections serve, as long as no other priority and no backup can; `0%` is never.",
         ),
+        key(
+            "queue",
+            Kind::Switch(&QUEUE),
+            Filled,
+            "Where requests wait while every server has `max_requests` in flight: a table with the keys below, or `false` for nowhere; they are then refused at once.",
+        ),
     ],
-    later: &["discover", "health", "queue", "retry", "tls", "proxy_protocol"],
+    later: &["discover", "health", "retry", "tls", "proxy_protocol"],
     elsewhere: &[
         ("server", "servers"),
         ("to", "servers"),

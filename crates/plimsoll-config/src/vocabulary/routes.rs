@@ -4,6 +4,7 @@
 
 use super::Default::{Alternative, Filled, Number, Required, Said, Text, Texts};
 use super::limit::LIMIT;
+use super::queue::PRIORITY;
 use super::retry::RETRY;
 use super::{Choice, Kind, Table, key};
 use crate::defaults as d;
@@ -87,8 +88,15 @@ pub(super) static ROUTE: Table = Table {
             Said("no limit"),
             "How many requests one client may make: a table with the keys below, or several that a request has to pass all.",
         ),
+        key(
+            "priority",
+            Kind::Short("class", &PRIORITY),
+            Said("`normal`"),
+            "How much its requests matter while not all can be served: `high`, `normal` or `low`, or a table with the keys below. Only with `to`.",
+        )
+        .only_with("to"),
     ],
-    later: &["hedge", "priority", "rewrite", "headers", "auth", "cache"],
+    later: &["hedge", "rewrite", "headers", "auth", "cache"],
     elsewhere: &[
         ("backend", "to"),
         ("service", "to"),

@@ -7,6 +7,7 @@ use super::Default::{Bool, Filled, Required, Said};
 use super::backends::{BACKEND, BALANCE, LISTEN, SERVER, SUBSET, WEIGHTS};
 use super::health::EJECT;
 use super::limit::LIMIT;
+use super::queue::{PRIORITY, QUEUE};
 use super::retry::RETRY;
 use super::routes::{REDIRECT, RESPOND, ROUTE, ROUTE_STICKY, ROUTE_TIMEOUT};
 use super::settings::{ADMIN, HTTP, LIMITS, LOG, SECRET, STICKY, TIMEOUT};
@@ -24,6 +25,7 @@ pub(crate) static ALL: &[&Table] = &[
     &SUBSET,
     &WEIGHTS,
     &EJECT,
+    &QUEUE,
     &ROUTE,
     &RESPOND,
     &REDIRECT,
@@ -31,6 +33,7 @@ pub(crate) static ALL: &[&Table] = &[
     &RETRY,
     &ROUTE_STICKY,
     &LIMIT,
+    &PRIORITY,
     &TIMEOUT,
     &LIMITS,
     &HTTP,

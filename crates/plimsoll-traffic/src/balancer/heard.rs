@@ -25,6 +25,12 @@ pub(super) fn memory(backend: &Backend, spec: &model::Prequal, dice: &mut Dice) 
 }
 
 impl Balancer {
+    /// Whether somebody has to say what became of a request.
+    #[inline]
+    pub(crate) fn learns(&self) -> bool {
+        matches!(self.policy, Policy::Ewma(_) | Policy::Prequal(_))
+    }
+
     /// The best server that was heard of, or as `p2c` has it when there is none, and now and then where nobody would be heard of else.
     #[inline(never)] // keeps the way of the other policies short
     pub(super) fn heard_of(

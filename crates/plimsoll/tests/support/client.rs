@@ -85,7 +85,11 @@ pub struct Client {
 impl Client {
     /// Connects.
     pub fn connect(to: SocketAddr) -> Self {
-        let stream = TcpStream::connect(to).expect("it listens");
+        Self::over(TcpStream::connect(to).expect("it listens"))
+    }
+
+    /// On a connection that is there.
+    pub fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("TCP has it");
         stream.set_write_timeout(Some(PATIENCE)).expect("it is not zero");
         Self { stream, unread: Vec::new(), ended: false, reset: false }
