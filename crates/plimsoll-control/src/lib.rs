@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod admin_server;
 mod collector;
+pub mod discovery;
 pub mod exporter;
 mod exposition;
 pub mod files;
