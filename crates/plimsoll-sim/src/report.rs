@@ -114,6 +114,8 @@ pub struct Report {
     pub span: f64,
     /// Requests in the system, averaged over it.
     pub mean_in_system: f64,
+    /// What those spent in the system who failed or were refused, in units.
+    pub lost_time: f64,
     /// Work done for those who had left, in units.
     pub wasted: f64,
     /// Over time.
@@ -140,6 +142,7 @@ impl Report {
             census: vec![0; LEVELS],
             span: 0.0,
             mean_in_system: 0.0,
+            lost_time: 0.0,
             wasted: 0.0,
             series: Series::default(),
             moved: None,
@@ -155,6 +158,8 @@ impl Report {
             self.latency.add(waited);
             let batch = &mut self.batches[batch];
             (batch.0, batch.1) = (batch.0 + waited, batch.1 + 1);
+        } else {
+            self.lost_time += waited;
         }
     }
 
@@ -181,6 +186,7 @@ impl Report {
         let share = other.span / (self.span + other.span);
         self.mean_in_system = self.mean_in_system * (1.0 - share) + other.mean_in_system * share;
         self.span += other.span;
+        self.lost_time += other.lost_time;
         self.wasted += other.wasted;
         self.events += other.events;
     }
@@ -207,7 +213,8 @@ impl Report {
 
     /// Arrival rate times mean sojourn over requests in the system: 1 by Little's law.
     pub fn little(&self) -> f64 {
-        self.latency.count() as f64 / self.span * self.latency.mean() / self.mean_in_system
+        let sojourns = self.latency.count() as f64 * self.latency.mean() + self.lost_time;
+        sojourns / self.span / self.mean_in_system
     }
 
     /// The bins that begin in `window`; all without one.

@@ -115,7 +115,8 @@ fn a_limit_in_the_balancer_blocks_as_erlang_b_says() {
     for offered in [7.0, 10.0] {
         let mut world = World::uniform(1, offered / 10.0, 800_000);
         (world.servers[0].cores, world.servers[0].max_requests) = (10, 10);
-        let ends = run(&world, "p2c", 6).ends;
+        // Whoever finds no room is gone at once.
+        let ends = world.run(&Policy::with("p2c", "queue = false").unwrap(), 6).ends;
         let blocked = ends.refused as f64 / ends.all() as f64;
         near(
             &format!("Erlang B, 10 servers, {offered} offered"),
