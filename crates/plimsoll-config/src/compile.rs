@@ -6,7 +6,6 @@
 
 mod admin;
 mod backend;
-mod discover;
 mod health;
 mod limit;
 mod listener;

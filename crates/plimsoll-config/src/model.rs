@@ -4,7 +4,6 @@
 //! names refer to things that exist, numbers are in range, times are positive. Nothing here knows TOML, files or sockets.
 
 mod admin;
-mod discover;
 mod health;
 mod limit;
 mod queue;
@@ -21,7 +20,6 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use self::admin::{Admin, AdminBind, Token};
-pub use self::discover::{Discover, Source};
 pub use self::health::{Check, Eject};
 pub use self::limit::Limit;
 pub use self::queue::{Class, Priority, Queue};
@@ -81,10 +79,8 @@ pub struct Listener {
 pub struct Backend {
     /// Unique. A listener's inline server list is named after its bind text, e.g. `listen :8080`.
     pub name: String,
-    /// Those of the file, then those that were discovered. At least one, unless it discovers them.
+    /// At least one.
     pub servers: Vec<Server>,
-    /// Where further servers come from.
-    pub discover: Option<Discover>,
     /// How one is chosen.
     pub balance: Balance,
     /// How long the share of a new server grows until it is what its weight says; zero: it is so from the start.
@@ -110,7 +106,6 @@ impl Backend {
         Backend {
             name,
             servers,
-            discover: None,
             balance,
             slow_start,
             subset: None,
@@ -401,6 +396,8 @@ pub struct Limits {
     pub replay: usize,
     /// Idle connections kept per server and worker (1,024).
     pub pool: usize,
+    /// Bytes of memory that the process may use; `None` is what its control group or the machine has.
+    pub memory: Option<u64>,
 }
 
 /// Choices about HTTP itself.

@@ -6,7 +6,6 @@
 pub mod admin;
 pub mod admin_server;
 mod collector;
-pub mod discovery;
 pub mod exporter;
 mod exposition;
 pub mod files;
@@ -16,6 +15,7 @@ mod otlp;
 mod process;
 pub mod reload;
 pub mod resolve;
+pub mod resources;
 pub mod secrets;
 mod status;
 pub mod systemd;

@@ -4,14 +4,12 @@
 //! configuration and words of closed lists, never anything that a client sent, so their number is bounded.
 
 use std::fmt::Display;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use plimsoll_proxy::{CODES, ListenerTotals, ServerTotals, Snapshot, Stats, Totals, WorkerLoad};
 use plimsoll_traffic::{Backend, Server};
 
-use crate::discovery::{Known, Origin};
 use crate::exporter::COUNTS;
 use crate::exposition::{Kind, Page, label};
 use crate::process::Process;
@@ -82,12 +80,7 @@ fn each<T, V: Display>(
 }
 
 /// The whole page.
-pub(crate) fn page(
-    snapshot: &Snapshot,
-    reloads: &Reloads,
-    origins: &[Arc<Origin>],
-    is_ready: bool,
-) -> String {
+pub(crate) fn page(snapshot: &Snapshot, reloads: &Reloads, is_ready: bool) -> String {
     let mut page = Page::default();
     let stats = &snapshot.stats;
     let listeners = stats.listeners();
@@ -107,7 +100,6 @@ pub(crate) fn page(
     rates(&mut page, snapshot);
     backends(&mut page, snapshot);
     servers(&mut page, snapshot);
-    discovery(&mut page, origins);
     page.finish()
 }
 
@@ -158,6 +150,10 @@ fn workers(page: &mut Page, stats: &Stats) {
     each(page, ("plimsoll_worker_busy_seconds_total", Kind::Counter, help), &rows, busy);
     let help = "Access log lines dropped because their output was slow, full or closed.";
     page.single("plimsoll_log_lines_dropped_total", Kind::Counter, help, Some(stats.log_lines_dropped()));
+    let help = "What is given up for want of memory, connections or time: 0 nothing, 1 keeping connections alive, 2 new requests of the low class, 3 those of the normal class, 4 all new requests.";
+    page.single("plimsoll_pressure_level", Kind::Gauge, help, Some(stats.pressure().level() as u8));
+    let help = "New requests refused under pressure.";
+    page.single("plimsoll_pressure_refused_total", Kind::Counter, help, Some(stats.pressure().refused()));
 }
 
 /// What became of spans. Of requests that are not recorded there is nothing to count.
@@ -191,6 +187,7 @@ fn limits(page: &mut Page, listeners: &[ListenerTotals]) {
         ("connections_per_client", listeners.iter().map(|l| l.refused).sum()),
         ("descriptors", errors(&["no_descriptors"])),
         ("max_requests", errors(&["servers_full"])),
+        ("overload", errors(&["overloaded"])),
         ("rate", errors(&["rate_limited"])),
         ("queue", errors(&["queue_full", "queue_timeout", "queue_overload"])),
         ("body", errors(&["body_too_large"])),
@@ -343,30 +340,6 @@ fn servers(page: &mut Page, snapshot: &Snapshot) {
     let help = "Connections that the server refused, or that were not made in time.";
     let name = "plimsoll_server_connections_refused_total";
     each(page, (name, Kind::Counter, help), &rows, |(s, _)| s.live.refusals());
-}
-
-fn discovery(page: &mut Page, origins: &[Arc<Origin>]) {
-    let rows: Vec<Row<Known>> =
-        origins.iter().map(|origin| row(label("backend", &origin.backend), origin.known())).collect();
-    let help = "Servers in the last good list of the backend's source.";
-    let count = |known: &Known| known.servers.as_ref().map_or(0, |servers| servers.len());
-    each(page, ("plimsoll_discovery_servers", Kind::Gauge, help), &rows, count);
-    let help = "Whether the last question to the backend's source failed: 1, or 0.";
-    let name = "plimsoll_discovery_failing";
-    each(page, (name, Kind::Gauge, help), &rows, |known| u8::from(known.is_failing));
-    let help = "Questions to the backend's source, by result.";
-    let mut family = page.family("plimsoll_discovery_questions_total", Kind::Counter, help);
-    for Row { labels, of: known } in &rows {
-        family.sample(&format!("{labels},{}", label("result", "success")), known.successes);
-        family.sample(&format!("{labels},{}", label("result", "failure")), known.failures);
-    }
-    let help = "Lists of the backend's source that differed from the one before.";
-    each(page, ("plimsoll_discovery_changes_total", Kind::Counter, help), &rows, |known| known.changes);
-    let help =
-        "When the backend's source last gave a good answer, in seconds since 1970; 0 before the first.";
-    let name = "plimsoll_discovery_last_success_timestamp_seconds";
-    let since = |time: SystemTime| time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    each(page, (name, Kind::Gauge, help), &rows, |known| known.success.map_or(0, since));
 }
 
 #[cfg(test)]

@@ -69,6 +69,8 @@ pub(crate) enum What {
     TooManyConnections,
     /// The client makes too many requests.
     RateLimited,
+    /// This process is short of memory or time.
+    Overloaded,
     /// The process stopped before the end.
     Stopped,
 }
@@ -82,7 +84,7 @@ pub(crate) struct Error {
 }
 
 /// Every [`Error::reason`] but those of malformed messages, which `plimsoll-http` names.
-pub(crate) const OUR_REASONS: [&str; 24] = [
+pub(crate) const OUR_REASONS: [&str; 25] = [
     "header_timeout",
     "body_timeout",
     "client_timeout",
@@ -106,6 +108,7 @@ pub(crate) const OUR_REASONS: [&str; 24] = [
     "no_descriptors",
     "too_many_connections",
     "rate_limited",
+    "overloaded",
     "stopped",
 ];
 
@@ -141,6 +144,7 @@ impl Error {
             (What::NoDescriptors, ..) => "no_descriptors",
             (What::TooManyConnections, ..) => "too_many_connections",
             (What::RateLimited, ..) => "rate_limited",
+            (What::Overloaded, ..) => "overloaded",
             (What::Stopped, ..) => "stopped",
         }
     }
@@ -161,6 +165,7 @@ impl Error {
                 | What::QueueOverload
                 | What::NoServer
                 | What::NoDescriptors
+                | What::Overloaded
                 | What::TooManyConnections
                 | What::Stopped,
                 _,
@@ -174,7 +179,7 @@ impl Error {
     pub(crate) fn letters(&self) -> [u8; 2] {
         let who = match (self.who, &self.what) {
             (_, What::Stopped) => b'K',
-            (_, What::NoDescriptors) => b'R',
+            (_, What::NoDescriptors | What::Overloaded) => b'R',
             (
                 Who::Client,
                 What::Malformed(_) | What::BodyTooLarge | What::TooManyConnections | What::RateLimited,
@@ -218,7 +223,9 @@ impl Error {
                 "All servers behind are busy. Try again shortly."
             }
             (What::NoServer, ..) => "No server behind takes requests at the moment.",
-            (What::NoDescriptors, ..) => "This server is out of resources. Try again shortly.",
+            (What::NoDescriptors | What::Overloaded, ..) => {
+                "This server is out of resources. Try again shortly."
+            }
             (What::TooManyConnections, ..) => "Too many connections from this address.",
             (What::RateLimited, ..) => "Too many requests. Try again later.",
             (What::Stopped, ..) => "This server is stopping.",
@@ -250,7 +257,7 @@ impl Error {
             ) => "connection_limit_reached",
             (What::NoServer, ..) => "destination_unavailable",
             (What::RateLimited, ..) => "http_request_denied",
-            (What::NoDescriptors | What::Stopped, ..) => "proxy_internal_error",
+            (What::NoDescriptors | What::Overloaded | What::Stopped, ..) => "proxy_internal_error",
         }
     }
 }
@@ -271,7 +278,7 @@ mod tests {
 
     #[test]
     fn the_list_of_reasons_is_what_errors_give() {
-        let whats: [fn() -> What; 17] = [
+        let whats: [fn() -> What; 18] = [
             || What::Closed,
             || What::TimedOut,
             || What::TooSlow,
@@ -287,6 +294,7 @@ mod tests {
             || What::NoDescriptors,
             || What::TooManyConnections,
             || What::RateLimited,
+            || What::Overloaded,
             || What::Stopped,
             || What::Io(io::ErrorKind::ConnectionReset.into()),
         ];

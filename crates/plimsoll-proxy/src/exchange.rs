@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use plimsoll_config::model::Action;
 use plimsoll_http::Head;
+use plimsoll_traffic::pressure::Level;
 use plimsoll_traffic::{Again, Ask, Lease, NoServer, Outcome, Verdict, again};
 
 use crate::access_log::Record;
@@ -243,6 +244,7 @@ impl Exchange<'_> {
         let age = self.worker.deadlines.now().0.saturating_sub(self.down.born.0);
         self.worker.is_ending()
             || !self.worker.has_listener(self.down.listener)
+            || self.view.shared.stats.pressure().level() > Level::Calm
             || self.down.requests >= limits.requests_per_connection
             || u128::from(age) >= limits.connection_age.as_millis()
     }

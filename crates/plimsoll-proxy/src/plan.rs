@@ -9,13 +9,14 @@ use std::rc::Rc;
 use plimsoll_config::model::{Action, Balance, HashKey, Underscores};
 use plimsoll_http::framing::{self, Framing};
 use plimsoll_http::{Head, Reason, Version, host_without_port};
+use plimsoll_traffic::pressure::Level;
 use plimsoll_traffic::{Rank, Session, hash_key, idempotent, split};
 
 use crate::access_log::Record;
 use crate::buffer::Buffer;
 use crate::downstream::Downstream;
 use crate::error::{Error, Phase, What, Who};
-use crate::forward::{self, Added};
+use crate::forward::{self, Added, Client};
 use crate::pump::Pump;
 use crate::reply::Form;
 use crate::snapshot::{Route, View};
@@ -88,14 +89,8 @@ pub(crate) fn plan(
     record.routed(number);
     let client = down.client.named_by(head, bytes, &view.shared.config.trusted);
     record.client = client.address;
-    if !route.limits.is_empty() {
-        let now = worker.deadlines.micros();
-        let ruling = limits::rule(&route.limits, (head, bytes), target, client.address, now);
-        asked.fields = ruling.fields;
-        record.would_refuse = ruling.would_refuse;
-        if ruling.refused {
-            return (asked, refuse(Error::new(Who::Client, Phase::Request, What::RateLimited), bodiless));
-        }
+    if let Some(error) = asked.refusal((worker, view, route), (head, bytes, target), &client, record) {
+        return (asked, refuse(error, bodiless));
     }
     let Action::Proxy(weights) = &route.action else {
         let location = location(&route.action, host, target);
@@ -104,11 +99,7 @@ pub(crate) fn plan(
     if matches!(judged.framing, Framing::Length(n) if n > route.body_max) {
         return (asked, refuse(Error::new(Who::Client, Phase::Head, What::BodyTooLarge), false));
     }
-    let backend = match (&route.sticky, &weights[..]) {
-        (Some(sticky), _) => asked.join(sticky, (head, bytes), weights, worker, client.trusted),
-        (None, [(only, _)]) => *only,
-        (None, _) => split(weights, &mut worker.dice.borrow_mut()),
-    };
+    let backend = asked.backend(route, weights, (head, bytes), worker, client.trusted);
     if let Balance::Hash(hash) = &view.backends[backend].balancer.backend().balance {
         asked.key = place(&hash.key, head, bytes, target, client.address);
     }
@@ -152,6 +143,46 @@ impl Asked {
             rank: Rank::default(),
             over_tls: false,
             fields: Vec::new(),
+        }
+    }
+
+    /// Why it goes no further: this process is short of something, or its client has asked enough.
+    fn refusal(
+        &mut self,
+        (worker, view, route): (&Worker, &View, &Route),
+        (head, bytes, target): (&Head, &[u8], &[u8]),
+        client: &Client,
+        record: &mut Record,
+    ) -> Option<Error> {
+        let pressure = view.shared.stats.pressure();
+        if pressure.level() > Level::NoKeepAlive
+            && pressure.refuses(waiting::class(route, (head, bytes), client))
+        {
+            return Some(Error::new(Who::Us, Phase::Request, What::Overloaded));
+        }
+        if route.limits.is_empty() {
+            return None;
+        }
+        let now = worker.deadlines.micros();
+        let ruling = limits::rule(&route.limits, (head, bytes), target, client.address, now);
+        self.fields = ruling.fields;
+        record.would_refuse = ruling.would_refuse;
+        ruling.refused.then(|| Error::new(Who::Client, Phase::Request, What::RateLimited))
+    }
+
+    /// Which of the route's backends it goes to.
+    fn backend(
+        &mut self,
+        route: &Route,
+        weights: &[(usize, u32)],
+        message: (&Head, &[u8]),
+        worker: &Worker,
+        trusted: bool,
+    ) -> usize {
+        match (&route.sticky, weights) {
+            (Some(sticky), _) => self.join(sticky, message, weights, worker, trusted),
+            (None, [(only, _)]) => *only,
+            (None, _) => split(weights, &mut worker.dice.borrow_mut()),
         }
     }
 

@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use plimsoll_config::model::{LogFormat, LogOutput};
+use plimsoll_traffic::pressure::{Level, Reading, Short};
 use plimsoll_traffic::time::START;
 use plimsoll_traffic::{Backend, Gate, Millis, Turn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -47,6 +48,10 @@ pub struct Proxy {
     left: Vec<SocketAddr>,
     /// Connections that the descriptors allow.
     everywhere: Arc<Gate>,
+    /// How many there are.
+    connections: u32,
+    shares: Arc<Shares>,
+    looked: Instant,
     publications: watch::Sender<Arc<Publication>>,
     orders: watch::Sender<Order>,
     workers: Vec<JoinHandle<io::Result<bool>>>,
@@ -103,7 +108,9 @@ impl Proxy {
     /// Anything that makes the configuration unservable on this machine; then nothing is left running.
     pub fn start(snapshot: &Arc<Snapshot>, inherited: Vec<TcpListener>) -> Result<Proxy, StartError> {
         let worker_count = snapshot.stats.workers();
-        let everywhere = Arc::new(Gate::new(budget(snapshot, worker_count)?));
+        let connections = budget(snapshot, worker_count)?;
+        let everywhere = Arc::new(Gate::new(connections));
+        let (shares, inboxes) = Shares::new(worker_count);
         let (publications, _) = watch::channel(Arc::new(Publication {
             adopted: AtomicUsize::new(0),
             snapshot: Arc::clone(snapshot),
@@ -116,6 +123,9 @@ impl Proxy {
             numbers: 0,
             left: Vec::new(),
             everywhere,
+            connections,
+            shares,
+            looked: Instant::now(),
             publications,
             orders: watch::channel(Order::Serve).0,
             workers: Vec::new(),
@@ -126,9 +136,8 @@ impl Proxy {
         proxy.log = open_log(snapshot)?;
         proxy.bound = proxy.bind(snapshot, inherited)?;
         proxy.announce();
-        let (shares, inboxes) = Shares::new(worker_count);
         for (number, inbox) in inboxes.into_iter().enumerate() {
-            if let Err(e) = proxy.start_worker(number, Arc::clone(&shares), inbox) {
+            if let Err(e) = proxy.start_worker(number, inbox) {
                 proxy.cut();
                 return Err(StartError::Worker(e));
             }
@@ -137,14 +146,9 @@ impl Proxy {
         Ok(proxy)
     }
 
-    fn start_worker(
-        &mut self,
-        number: usize,
-        shares: Arc<Shares>,
-        inbox: Receiver<Handed>,
-    ) -> io::Result<()> {
+    fn start_worker(&mut self, number: usize, inbox: Receiver<Handed>) -> io::Result<()> {
         let start = Start {
-            shares,
+            shares: Arc::clone(&self.shares),
             inbox,
             number,
             workers: self.worker_count,
@@ -169,7 +173,8 @@ impl Proxy {
         if snapshot.config.log != self.snapshot.config.log {
             self.log = open_log(snapshot)?;
         }
-        self.everywhere.set_max(connections);
+        self.connections = connections;
+        self.admit(self.snapshot.stats.pressure().level());
         self.snapshot = Arc::clone(snapshot);
         self.left.extend(self.bound.iter().map(|bound| bound.configured));
         self.left.retain(|address| bound.iter().all(|bound| bound.configured != *address));
@@ -322,13 +327,32 @@ impl Proxy {
         }
     }
 
-    /// Tells the operator what has come up since the last call. To be called every second or so, by a thread that may wait.
-    pub fn report(&mut self) {
+    /// Tells the operator what has come up since the last call. To be called every half second or so, by a thread that may wait. `memory` is the part in
+    /// use of what the process may use, if that is known.
+    pub fn report(&mut self, memory: Option<f64>) {
         self.look_after_servers();
+        self.look_at_itself(memory);
         notice::tell();
         if let Some((log, _)) = &mut self.log {
             log.report();
         }
+    }
+
+    /// Compares what this process uses with what it may, and tells the workers what follows.
+    fn look_at_itself(&mut self, memory: Option<f64>) {
+        let connections = f64::from(self.everywhere.held()) / f64::from(self.connections.max(1));
+        let lag = self.shares.take_lag(self.looked.elapsed());
+        self.looked = Instant::now();
+        let reading = Reading { memory, connections, lag };
+        if let Some((level, short)) = self.snapshot.stats.pressure().judge(&reading, now()) {
+            notice(&shortage(level, short));
+            self.admit(level);
+        }
+    }
+
+    /// Lets as many clients in as the level allows.
+    fn admit(&self, level: Level) {
+        self.everywhere.set_max(if level == Level::All { 0 } else { self.connections });
     }
 
     /// Ends ejections, judges what has been counted, and tells what became of servers.
@@ -366,7 +390,7 @@ impl Proxy {
                 Err(_) => notice("a worker panicked"),
             }
         }
-        self.report();
+        self.report(None);
         drop(self.publications);
         if let Some((log, queue)) = self.log {
             drop(queue);
@@ -415,6 +439,24 @@ fn seed(worker: usize) -> u64 {
         .wrapping_add(worker as u64)
         .wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
+/// What the operator is told of a change.
+fn shortage(level: Level, short: Option<Short>) -> String {
+    let what = match level {
+        Level::Calm => return "no longer under pressure: everything is as usual".to_owned(),
+        Level::NoKeepAlive => "connections are not kept alive",
+        Level::Low => "new requests of the low class are refused",
+        Level::Normal => "new requests are refused, but for the high class",
+        Level::All => "new requests are refused, and no clients accepted",
+    };
+    let short = match short {
+        Some(Short::Memory) => "short of memory",
+        Some(Short::Connections) => "short of connections",
+        Some(Short::Time) => "workers are behind",
+        None => "the pressure falls",
+    };
+    format!("{short}: {what}")
+}
+
 /// What the operator is told of a server.
 fn told(turn: Turn, backend: &Backend, name: &str) -> String {
     let condition =

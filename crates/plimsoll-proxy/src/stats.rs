@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use plimsoll_config::model::Config;
 use plimsoll_http::Reason;
+use plimsoll_traffic::pressure::Pressure;
 use plimsoll_traffic::{Backend, Denied};
 use tokio::runtime::RuntimeMetrics;
 
@@ -260,6 +261,7 @@ struct Process {
     /// By worker, once it runs.
     workers: Box<[OnceLock<RuntimeMetrics>]>,
     listeners: Mutex<Vec<Listening>>,
+    pressure: Pressure,
 }
 
 /// A listener that may be gone.
@@ -342,6 +344,11 @@ impl Stats {
     }
 
     /// A worker's runtime has been made; it knows how busy it is.
+    /// How short the process is of what it needs.
+    pub fn pressure(&self) -> &Pressure {
+        &self.process.pressure
+    }
+
     pub(crate) fn runs(&self, worker: usize, runtime: RuntimeMetrics) {
         // A worker begins once.
         let _ = self.process.workers[worker].set(runtime);
@@ -400,7 +407,11 @@ impl Upstream {
 
 impl Process {
     fn new(workers: usize) -> Process {
-        Process { workers: (0..workers).map(|_| OnceLock::new()).collect(), listeners: Mutex::default() }
+        Process {
+            workers: (0..workers).map(|_| OnceLock::new()).collect(),
+            listeners: Mutex::default(),
+            pressure: Pressure::default(),
+        }
     }
 
     fn listeners(&self) -> MutexGuard<'_, Vec<Listening>> {

@@ -32,18 +32,17 @@ pub(crate) fn rank(
     (head, bytes, target): (&Head, &[u8], &[u8]),
     client: &Client,
 ) -> Rank {
-    let Some(queue) = &view.shared.config.backends[backend].queue else { return Rank::default() };
-    let mut class = route.priority.class;
-    if let Some(name) = &route.priority.header
-        && let Some(said) = head.value(bytes, name).and_then(Class::named)
-        // A stranger that could raise itself would leave nothing to the others.
-        && (client.trusted || said < class)
-    {
-        class = said;
-    }
-    let client =
-        queue.fair.as_ref().map_or(0, |key| place(key, head, bytes, target, subscriber(client.address)));
-    Rank { class, client }
+    let fair = view.shared.config.backends[backend].queue.as_ref().and_then(|queue| queue.fair.as_ref());
+    let client_key = fair.map_or(0, |key| place(key, head, bytes, target, subscriber(client.address)));
+    Rank { class: class(route, (head, bytes), client), client: client_key }
+}
+
+/// How much a request matters while not all can be served.
+pub(crate) fn class(route: &Route, (head, bytes): (&Head, &[u8]), client: &Client) -> Class {
+    let class = route.priority.class;
+    let said = route.priority.header.as_ref().and_then(|name| head.value(bytes, name)).and_then(Class::named);
+    // A stranger that could raise itself would leave nothing to the others.
+    said.filter(|said| client.trusted || *said < class).unwrap_or(class)
 }
 
 /// An IPv6 client has a whole /64 to choose its address from.

@@ -383,9 +383,10 @@ async fn tick(worker: Rc<Worker>) {
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut ticks = 0u32;
     loop {
-        interval.tick().await;
+        let due = interval.tick().await.into_std();
         worker.deadlines.tick();
         worker.look_at_queues();
+        worker.shares.note_lag(worker.number, due.elapsed());
         worker.flush_log();
         worker.deposit();
         ticks = ticks.wrapping_add(1);

@@ -20,6 +20,7 @@ mod memory;
 pub mod outcome;
 mod path;
 mod prequal;
+pub mod pressure;
 pub mod queue;
 mod queue_rate;
 mod ramp;

@@ -4,13 +4,12 @@
 //! cut. Tells on standard error where it listens, one line a listener, and then that it is ready.
 
 mod admin;
-mod discovering;
 mod reloading;
 
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,13 +20,13 @@ use plimsoll_control::exporter::Exporters;
 use plimsoll_control::handover::{Given, GivenDoor};
 use plimsoll_control::reload::{Outcome, Request, Watch, Wish};
 use plimsoll_control::resolve::{Resolution, Unresolved};
+use plimsoll_control::resources;
 use plimsoll_control::secrets::read_sticky_secret;
 use plimsoll_control::systemd::{self, Heartbeat};
 use plimsoll_proxy::{Proxy, Snapshot, StartError, notice};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-use self::discovering::Listed;
 use self::reloading::Reloading;
 use crate::exit::Exit;
 use crate::upgrade::{self, Upgrade};
@@ -53,8 +52,6 @@ pub(crate) struct Running {
     old_admin: Vec<Admin>,
     /// Names of a new configuration are being resolved.
     reloading: Option<Reloading>,
-    /// The configuration of the file and the servers beside it.
-    listed: Listed,
     /// Where the configuration came from; `None` if it came from options.
     file: Option<PathBuf>,
     wishes: mpsc::Receiver<Request>,
@@ -113,23 +110,20 @@ impl Failed {
 pub(crate) async fn start(
     mut config: Config,
     file: Option<PathBuf>,
-    mut given: Option<Given>,
+    given: Option<Given>,
 ) -> Result<Running, Failed> {
     let program = upgrade::own_program();
     read_sticky_secret(&mut config).map_err(Failed::Secret)?;
     let config = begin_to_resolve(config)?.outcome().await.map_err(|all| unresolved(&all))?;
     let mut exporters = Exporters::default();
     let prepared = exporters.prepare(config.tracing.as_ref()).map_err(Failed::Tracing)?;
-    let handed = given.as_mut().map(|given| given.discovered.take()).unwrap_or_default();
-    let listed = Listed::first(config, &handed).await;
-    let snapshot = Arc::new(Snapshot::new(listed.whole(), None).traced(prepared.queue()));
+    let snapshot = Arc::new(Snapshot::new(config, None).traced(prepared.queue()));
     exporters.adopt(prepared);
     let (mut sockets, mut doors, old) = take(given, &snapshot);
     sockets.extend(passed(&snapshot.config).map_err(Failed::Passed)?);
     let proxy = Proxy::start(&snapshot, sockets).map_err(Failed::Start)?;
     let (ask, wishes) = mpsc::channel(4);
     let published = Arc::new(Published::new(Arc::clone(&snapshot), Some(ask)));
-    published.show_origins(listed.sources.origins());
     let watch = file.as_deref().filter(|_| snapshot.config.watch).map(Watch::new);
     let heartbeat = Heartbeat::new();
     let mut running = Running {
@@ -138,7 +132,6 @@ pub(crate) async fn start(
         admin: Vec::new(),
         old_admin: Vec::new(),
         reloading: None,
-        listed,
         file,
         wishes,
         watch,
@@ -298,7 +291,7 @@ impl Running {
                 _ = signals.terminate.recv() => { self.proxy.drain(); return Stop::Deadline }
                 _ = signals.interrupt.recv() => { self.proxy.drain(); return Stop::Deadline }
                 _ = signals.quit.recv() => { self.proxy.drain(); return Stop::Patient }
-                () = tokio::time::sleep(LOOK) => self.proxy.report(),
+                () = tokio::time::sleep(LOOK) => self.report(),
             }
         }
         stop
@@ -313,7 +306,7 @@ impl Running {
         };
         let begun = match self.upgrade {
             Some(_) => Err("an upgrade is under way already".to_owned()),
-            None => program.and_then(|program| self.start_upgrade(&program)),
+            None => program.and_then(|program| Upgrade::start(&program, &self.proxy, &self.admin)),
         };
         match begun {
             Ok(mut upgrade) => {
@@ -331,10 +324,6 @@ impl Running {
         }
     }
 
-    fn start_upgrade(&self, program: &Path) -> Result<Upgrade, String> {
-        Upgrade::start(program, &self.proxy, &self.admin, &self.listed.sources)
-    }
-
     /// True if a new process serves now.
     fn end_upgrade(&mut self, outcome: &Outcome) -> bool {
         match outcome {
@@ -345,6 +334,11 @@ impl Running {
             upgrade.answer(outcome);
         }
         outcome.is_ok()
+    }
+
+    fn report(&mut self) {
+        let limit = self.proxy.snapshot().config.limits.memory;
+        self.proxy.report(resources::memory_in_use(limit));
     }
 
     /// Opens the admin addresses once the old process has let go of them.
@@ -372,7 +366,7 @@ impl Running {
                 _ = signals.interrupt.recv() => return Stop::Deadline,
                 _ = signals.quit.recv() => return Stop::Patient,
                 _ = report.tick() => {
-                    self.proxy.report();
+                    self.report();
                     self.old_admin.clear();
                 }
                 () = tokio::time::sleep(LOOK), if self.admin_until.is_some() => self.try_for_admin(),
@@ -392,10 +386,9 @@ impl Running {
                         self.begin_reload(None);
                     }
                 }
-                step = Reloading::step(self.reloading.as_mut()), if self.reloading.is_some() => {
-                    self.go_on_reloading(step);
+                config = Reloading::resolved(self.reloading.as_mut()), if self.reloading.is_some() => {
+                    self.end_reload(config);
                 }
-                () = self.listed.due() => self.take_lists(),
                 _ = signals.upgrade.recv() => self.begin_upgrade(None, None),
             }
         }

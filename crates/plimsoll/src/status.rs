@@ -91,7 +91,6 @@ fn page(now: &Value, before: Option<(&Value, Duration)>) -> String {
         out.push_str(&table.text());
     }
     backends(&mut out, now, &look);
-    sources(&mut out, now);
     out
 }
 
@@ -103,13 +102,12 @@ fn warnings(out: &mut String, now: &Value) {
     if let Some(dropped @ 1..) = now["log_lines_dropped"].as_u64() {
         writeln!(out, "! {dropped} access log lines were dropped").expect("a String");
     }
+    if let Some(level @ 1..) = now["pressure"].as_u64() {
+        let what = if level == 1 { "connections are not kept alive" } else { "new requests are refused" };
+        writeln!(out, "! under pressure (level {level}): {what}").expect("a String");
+    }
     for backend in array(&now["backends"]) {
         unwell(out, backend);
-    }
-    for backend in array(&now["backends"]).iter().filter(|backend| backend["discovery"]["failing"] == true) {
-        let found = &backend["discovery"];
-        let (name, source) = (text(&backend["name"]), text(&found["source"]));
-        writeln!(out, "! backend {name}: {source} fails: {}", text(&found["last_error"])).expect("a String");
     }
 }
 
@@ -129,27 +127,6 @@ fn unwell(out: &mut String, backend: &Value) {
         let (server, state, reason) =
             (text(&server["name"]), text(&server["state"]), text(&server["state_reason"]));
         writeln!(out, "! server {name}/{server} is {state} for {since}: {reason}").expect("a String");
-    }
-}
-
-/// Where servers come from, where that is not the file.
-fn sources(out: &mut String, now: &Value) {
-    let heads = ["DISCOVERY", "SERVERS", "LAST ANSWER", "SOURCE"].map(str::to_owned);
-    let mut table = Table::new(&heads);
-    let mut is_empty = true;
-    for backend in array(&now["backends"]) {
-        let found = &backend["discovery"];
-        if !found.is_object() {
-            continue;
-        }
-        is_empty = false;
-        let age = found["age_seconds"].as_u64();
-        let age = age.map_or_else(|| "none yet".to_owned(), |age| format!("{} ago", duration(age)));
-        let servers = found["servers"].as_u64().map_or_else(|| "-".to_owned(), |n| n.to_string());
-        table.row(vec![text(&backend["name"]), servers, age, text(&found["source"])]);
-    }
-    if !is_empty {
-        out.push_str(&table.text());
     }
 }
 
@@ -329,23 +306,6 @@ mod tests {
         now["log_lines_dropped"] = json!(7);
         let text = page(&now, None);
         assert_eq!(text.lines().filter(|line| line.starts_with("! ")).count(), 2, "{text}");
-    }
-
-    #[test]
-    fn where_servers_come_from_is_shown_and_so_is_that_it_fails() {
-        let mut now = shown(0, [0; 3]);
-        now["backends"] = json!([
-            {"name": "plain", "discovery": null},
-            {"name": "web", "discovery": {
-                "source": "dns web:80", "servers": 3, "age_seconds": 61, "failing": true, "last_error": "dead",
-            }},
-        ]);
-        let text = page(&now, None);
-        assert!(text.contains("\n! backend web: dns web:80 fails: dead\n"), "{text}");
-        let line = text.lines().find(|line| line.starts_with("web ") && line.contains("dns")).unwrap();
-        let cells: Vec<&str> = line.split_whitespace().collect();
-        assert_eq!(cells, ["web", "3", "1", "min", "1", "s", "ago", "dns", "web:80"]);
-        assert!(!page(&shown(0, [0; 3]), None).contains("DISCOVERY"));
     }
 
     #[test]

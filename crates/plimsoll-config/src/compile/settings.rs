@@ -81,6 +81,7 @@ pub(super) fn limits(root: &Fields) -> Limits {
         connection_age: table.and_then(|fields| fields.time("connection_age")).unwrap_or_default(),
         replay: number("replay"),
         pool: number("pool"),
+        memory: table.and_then(|fields| fields.number("memory")),
     }
 }
 

@@ -116,8 +116,14 @@ pub(super) static LIMITS: Table = Table {
             Number(d::POOL),
             "Idle connections kept per server and worker; 0 keeps none.",
         ),
+        key(
+            "memory",
+            Kind::Size(4 << 20, 1 << 50),
+            Said("what the control group allows, or what the machine has"),
+            "Memory of the process. Above 90 % connections are no longer kept alive, above 93, 95 and 98 % new requests of the low, normal and high class are answered with 503.",
+        ),
     ],
-    later: &["memory"],
+    later: &[],
     elsewhere: &[("headers", "fields"), ("uri", "target"), ("url", "target")],
 };
 

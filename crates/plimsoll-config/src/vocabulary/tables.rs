@@ -5,7 +5,6 @@
 
 use super::Default::{Bool, Filled, Required, Said};
 use super::backends::{BACKEND, BALANCE, LISTEN, SERVER, SUBSET, WEIGHTS};
-use super::discover::DISCOVER;
 use super::health::EJECT;
 use super::limit::LIMIT;
 use super::queue::{PRIORITY, QUEUE};
@@ -22,7 +21,6 @@ pub(crate) static ALL: &[&Table] = &[
     &LISTEN,
     &BACKEND,
     &SERVER,
-    &DISCOVER,
     &BALANCE,
     &SUBSET,
     &WEIGHTS,

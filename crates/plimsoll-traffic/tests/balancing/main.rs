@@ -5,7 +5,6 @@
 
 mod adaptive;
 mod eligible;
-mod empty;
 mod fleet;
 mod keys;
 mod leases;

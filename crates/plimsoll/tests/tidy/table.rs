@@ -110,7 +110,6 @@ pub(crate) const CRATES: &[Crate] = &[
         others: &[
             "axum",
             "glob",
-            "hickory-resolver",
             "http-body-util",
             "hyper",
             "hyper-util",
@@ -150,6 +149,11 @@ pub(crate) const CRATES: &[Crate] = &[
 
 pub(crate) const EXCEPT: &[Except] = &[
     Except {
+        file: "crates/plimsoll-traffic/src/rate.rs",
+        path: "std::collections::hash_map::RandomState",
+        why: "spreads keys over places so that nobody can choose ones that meet; no answer depends on it while there is room",
+    },
+    Except {
         file: "crates/plimsoll-traffic/src/limit.rs",
         path: "std::collections::hash_map::RandomState",
         why: "spreads addresses over locks so that nobody can choose ones that meet; decides nothing",
@@ -181,9 +185,6 @@ pub(crate) const BANNED_PACKAGES: &[(&str, &str)] = &[
     ("async-std", "tokio is the runtime"),
     ("smol", "tokio is the runtime"),
 ];
-
-/// Those of them that the lock file lists because a package of ours has a feature for them that nobody asks for. Nothing builds them.
-pub(crate) const LISTED_ONLY: &[&str] = &["ring"]; // hickory-proto's, for DNSSEC and DNS over TLS
 
 /// Packages of which one version must do.
 pub(crate) const SINGLE_PACKAGES: &[&str] =
