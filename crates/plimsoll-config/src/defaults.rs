@@ -123,6 +123,10 @@ pub const RETRIES: u64 = 2;
 pub const RETRY_BUDGET: Share = Share(Share::ALL / 5);
 /// The same as it is written.
 pub const RETRY_BUDGET_TEXT: &str = "20%";
+/// Least quantile for a hedge, in thousandths: at most one request in twenty is sent twice.
+pub const LEAST_QUANTILE: u32 = 950;
+/// Longest time before a hedge: who waits longer has mostly left.
+pub const LONGEST_HEDGE: Duration = seconds(60);
 /// Upgrades that pass unless told; `h2c` is never one of them.
 pub const UPGRADE: &[&str] = &["websocket"];
 /// Shortest life of a sticky cookie: `Max-Age` counts whole seconds, and 0 takes it away.

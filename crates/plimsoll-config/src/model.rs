@@ -24,7 +24,7 @@ pub use self::health::{Check, Eject};
 pub use self::limit::Limit;
 pub use self::queue::{Class, Priority, Queue};
 pub use self::reports::{Prequal, Probe, Reported};
-pub use self::retry::{Retry, RetryOn};
+pub use self::retry::{Hedge, Retry, RetryOn};
 pub use self::sticky::{SameSite, Sticky, StickyCookie};
 pub use self::tracing::{Endpoint, Parents, Tracing};
 pub use crate::secret::Secret;
@@ -270,6 +270,8 @@ pub struct Route {
     pub max_body: Option<u64>,
     /// What is tried again.
     pub retry: Retry,
+    /// When a second server is asked; `None`: never.
+    pub hedge: Option<Hedge>,
     /// Protocols that may be upgraded to, lower case (default `["websocket"]`).
     pub upgrade: Vec<String>,
     /// How requests that belong together find the same server; only of a route that proxies.

@@ -21,9 +21,9 @@ fn judge(text: String) {
 fn piece() -> impl Strategy<Value = String> {
     let key = prop::sample::select(vec![
         "bind", "to", "servers", "balance", "key", "policy", "host", "path", "method", "header", "respond",
-        "redirect", "status", "body", "timeout", "header", "retry", "attempts", "budget", "on", "upgrade",
-        "max_body", "weight", "address", "name", "trusted", "workers", "include", "total", "limits", "log",
-        "output", "format", "via", "tls", "x",
+        "redirect", "status", "body", "timeout", "header", "retry", "attempts", "budget", "on", "hedge",
+        "upgrade", "max_body", "weight", "address", "name", "trusted", "workers", "include", "total",
+        "limits", "log", "output", "format", "via", "tls", "x",
     ]);
     let value = prop_oneof![
         prop::sample::select(vec![

@@ -304,6 +304,21 @@ fn further(page: &mut Page, snapshot: &Snapshot) {
             family.sample(&labels, count);
         }
     }
+    let help = "Requests that were sent to a second server as well, by whether its answer came first.";
+    let mut family = page.family("plimsoll_backend_hedges_total", Kind::Counter, help);
+    for (n, backend) in snapshot.backends.iter().enumerate() {
+        let further = snapshot.stats.further(n);
+        for (result, count) in [("won", further.hedges_won), ("lost", further.hedges_lost)] {
+            family.sample(&format!("{},{}", label("backend", &backend.name), label("result", result)), count);
+        }
+    }
+    let help = "Requests that waited and were not sent to a second server, by reason.";
+    let mut family = page.family("plimsoll_backend_hedges_denied_total", Kind::Counter, help);
+    for (n, backend) in snapshot.backends.iter().enumerate() {
+        for (reason, count) in snapshot.stats.further(n).hedges_denied {
+            family.sample(&format!("{},{}", label("backend", &backend.name), label("reason", reason)), count);
+        }
+    }
 }
 
 fn servers(page: &mut Page, snapshot: &Snapshot) {

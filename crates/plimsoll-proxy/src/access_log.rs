@@ -3,6 +3,8 @@
 //! A [`Record`] collects what the line will say and writes it when it is dropped: a cancelled or panicking request is logged
 //! like any other. `docs/ACCESS_LOG.md` is the schema; names and order are stable.
 
+mod hedged;
+
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -102,6 +104,8 @@ pub(crate) struct Record {
     denied: Option<Denied>,
     /// A rate limit would have refused it, but for a dry run.
     pub(crate) would_refuse: bool,
+    /// What became of the second of two servers that were asked at once.
+    hedge: Option<&'static str>,
     /// If requests have ids.
     pub(crate) request_id: Option<Box<[u8]>>,
     /// Where it stands in its trace, if requests are traced.
@@ -135,6 +139,7 @@ impl Record {
             end: None,
             denied: None,
             would_refuse: false,
+            hedge: None,
             request_id: None,
             trace: None,
             recorded: None,
@@ -342,6 +347,10 @@ impl Record {
         if let Some(denied) = self.denied {
             key(out, "not_retried");
             text(out, Some(denied.name().as_bytes()));
+        }
+        if let Some(hedge) = self.hedge {
+            key(out, "hedge");
+            text(out, Some(hedge.as_bytes()));
         }
         out.push(b'}');
     }

@@ -22,7 +22,7 @@ use crate::snapshot::Route;
 use crate::stream::Stream;
 
 /// Interim responses to one request.
-const INTERIM_MAX: u32 = 16;
+pub(crate) const INTERIM_MAX: u32 = 16;
 /// A body must arrive at this rate on average, once the first seconds are over.
 const RATE_PER_SECOND: u64 = 240;
 const RATE_GRACE: Duration = Duration::from_secs(10);
@@ -44,6 +44,13 @@ pub(crate) struct Answer {
 pub(crate) struct Failed {
     pub(crate) failure: Failure,
     pub(crate) error: Error,
+}
+
+impl Failed {
+    /// Somebody else was faster: nothing is known but that the answer takes longer than this.
+    pub(crate) fn cancelled() -> Failed {
+        Failed { failure: Failure::Other, error: Error::new(Who::Us, Phase::Head, What::Closed) }
+    }
 }
 
 /// What stands at the front of the server's bytes.
@@ -293,6 +300,7 @@ impl Try<'_> {
         }
         let len = self.head.len();
         if !exchange.asked.http10 {
+            exchange.worker.interims.set(exchange.worker.interims.get().wrapping_add(1));
             forward::interim(
                 &mut self.interim,
                 (&self.head, &self.buffer.filled()[..len]),

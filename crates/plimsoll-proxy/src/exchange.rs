@@ -1,7 +1,7 @@
 //! One request, from its head to its log line: the file to read first.
 //!
 //! All branching of the path lives here: which server, once more or not, what the client is told, what becomes of both
-//! connections. `plan` has judged and routed the request; `attempt` tries one server and decides nothing; `tries` goes on to another; `response` passes an answer
+//! connections. `plan` has judged and routed the request; `attempt` tries one server and decides nothing; `tries` goes on to another and `race` asks two at once; `response` passes an answer
 //! on; `pump` moves bytes. Whatever ends an exchange (also a cancel or a panic), its record is logged and its server's slot
 //! given back, because both are guards.
 
@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use plimsoll_config::model::Action;
 use plimsoll_http::Head;
 use plimsoll_traffic::pressure::Level;
-use plimsoll_traffic::{Again, Ask, Lease, NoServer, Outcome, Verdict, again};
+use plimsoll_traffic::{Again, Ask, Lease, NoServer, Outcome, Pace, Verdict, again};
 
 use crate::access_log::Record;
 use crate::attempt::{self, Answer, Failed};
@@ -22,6 +22,7 @@ use crate::load_report;
 use crate::plan::{Asked, Plan, plan};
 use crate::probe;
 use crate::pump::Pump;
+use crate::race;
 use crate::reply::{self, Form, Reply, Sending};
 use crate::response;
 use crate::snapshot::{Route, View};
@@ -103,8 +104,16 @@ impl Exchange<'_> {
             if lease.hears() {
                 probe::send_due(self.worker, &self.view, backend);
             }
-            let result = self.try_server(route, backend, &lease, &mut up, tried.len()).await;
+            let (lease, result) = if tried.is_empty() && self.asked.hedgeable && route.hedge.is_some() {
+                Box::pin(race::run(self, (route, backend), lease, &mut tried, &mut up)).await
+            } else {
+                let result = self.try_server(route, backend, &lease, &mut up, tried.len()).await;
+                (lease, result)
+            };
             self.tell_policy(&lease, &result);
+            if let Some(pace) = &route.pace {
+                self.pace(pace, &result);
+            }
             if let Some(pause) = self.goes_on((route, backend), (&lease, &tried), &up, &result) {
                 tried.push(lease.index());
                 kept = Some(self.keep(lease, result));
@@ -121,7 +130,7 @@ impl Exchange<'_> {
     }
 
     /// Tells a policy that learns how the server dealt with the request.
-    fn tell_policy(&self, lease: &Lease, result: &Result<Answer, Failed>) {
+    pub(crate) fn tell_policy(&self, lease: &Lease, result: &Result<Answer, Failed>) {
         if lease.hears() {
             self.hear(lease, result);
         }
@@ -152,6 +161,13 @@ impl Exchange<'_> {
         }
     }
 
+    /// Notes how long an answer took.
+    fn pace(&self, pace: &Pace, result: &Result<Answer, Failed>) {
+        if let (Ok(_), Some(took)) = (result, self.record.first_byte) {
+            pace.observe(took.as_micros() as u64, self.worker.deadlines.now());
+        }
+    }
+
     /// Passes on what the server reports of its load with its answer.
     #[inline(never)]
     fn hear(&self, lease: &Lease, result: &Result<Answer, Failed>) {
@@ -169,7 +185,7 @@ impl Exchange<'_> {
     }
 
     /// One server; a pooled connection that turns out to be dead is replaced by a fresh one, once.
-    async fn try_server(
+    pub(crate) async fn try_server(
         &mut self,
         route: &Route,
         backend: usize,

@@ -31,6 +31,8 @@ pub(crate) struct Asked {
     pub(crate) http10: bool,
     pub(crate) to_head: bool,
     pub(crate) idempotent: bool,
+    /// It may be sent to two servers at once: `GET` or `HEAD`, without a body.
+    pub(crate) hedgeable: bool,
     /// It waits for a 100 before it sends its body.
     pub(crate) expects_continue: bool,
     /// The protocol that the client wants to switch to, where the route allows it.
@@ -105,6 +107,7 @@ pub(crate) fn plan(
     }
     asked.rank = waiting::rank(view, (route, backend), (head, bytes, target), &client);
     asked.upgrade = upgrade(&judged, bytes, route);
+    asked.hedgeable &= bodiless && asked.upgrade.is_none();
     let mut out = worker.take_text();
     let wanted = asked.upgrade.as_deref().map(str::as_bytes);
     let own_authority = if judged.host.is_none() { down.stream.local_address() } else { None };
@@ -136,6 +139,7 @@ impl Asked {
             http10: head.version() == Version::Http10,
             to_head: method == b"HEAD",
             idempotent: idempotent(method),
+            hedgeable: matches!(method, b"GET" | b"HEAD"),
             expects_continue: false,
             upgrade: None,
             key: 0,

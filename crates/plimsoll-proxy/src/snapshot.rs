@@ -8,10 +8,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll_config::model::{Action, Config, Priority, Retry, RouteTimeouts, Timeouts};
+use plimsoll_config::model::{Action, Config, Hedge, Priority, Retry, RouteTimeouts, Timeouts};
 use plimsoll_http::Limits;
 use plimsoll_traffic::time::START;
-use plimsoll_traffic::{Backend, Balancer, Dice, Memory, Millis, Router, Savings, Server};
+use plimsoll_traffic::{Backend, Balancer, Dice, Memory, Millis, Pace, Router, Savings, Server};
 
 use crate::limits::{LimitTotals, Limiter};
 use crate::pool::Pool;
@@ -47,6 +47,9 @@ pub(crate) struct Route {
     pub(crate) total: Option<Duration>,
     pub(crate) body_max: u64,
     pub(crate) retry: Retry,
+    pub(crate) hedge: Option<Hedge>,
+    /// How long answers take, where that decides something.
+    pub(crate) pace: Option<Arc<Pace>>,
     pub(crate) upgrade: Vec<String>,
     pub(crate) sticky: Option<Sticky>,
     pub(crate) limits: Box<[Limiter]>,
@@ -156,6 +159,8 @@ impl Route {
             total,
             body_max: route.max_body.unwrap_or(u64::MAX),
             retry: route.retry,
+            hedge: route.hedge,
+            pace: pace(route, previous),
             upgrade: route.upgrade.clone(),
             sticky,
             limits: Limiter::of(&route.limits, before.map_or(&[], |old| &old.limits)),
@@ -175,12 +180,26 @@ impl Route {
             total: None,
             body_max: u64::MAX,
             retry: Retry::default(),
+            hedge: None,
+            pace: None,
             upgrade: vec!["websocket".into()],
             sticky: None,
             limits: Box::default(),
             priority: Priority::default(),
         }
     }
+}
+
+/// What a route measures of its answers: what it measured before, if it has that name and quantile already.
+fn pace(route: &plimsoll_config::model::Route, previous: Option<&Snapshot>) -> Option<Arc<Pace>> {
+    let per_mille = match route.hedge {
+        Some(Hedge::Quantile(per_mille)) => per_mille,
+        None if route.timeouts.total.is_none() => return None,
+        Some(Hedge::After(_)) | None => plimsoll_config::defaults::LEAST_QUANTILE,
+    };
+    let before = previous.and_then(|p| p.routes.iter().find(|known| *known.name == *route.name));
+    let before = before.and_then(|known| known.pace.as_ref()).filter(|pace| pace.per_mille() == per_mille);
+    Some(before.map_or_else(|| Arc::new(Pace::new(per_mille)), Arc::clone))
 }
 
 /// One worker's side of a snapshot: its balancers and its idle connections.

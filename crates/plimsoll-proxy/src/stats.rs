@@ -14,7 +14,7 @@ use std::time::Duration;
 use plimsoll_config::model::Config;
 use plimsoll_http::Reason;
 use plimsoll_traffic::pressure::Pressure;
-use plimsoll_traffic::{Backend, Denied};
+use plimsoll_traffic::{Backend, Denied, NoHedge};
 use tokio::runtime::RuntimeMetrics;
 
 use crate::error::OUR_REASONS;
@@ -169,11 +169,23 @@ impl Target {
 pub(crate) struct Further {
     /// Retries that would have been safe: beyond the budget, and too late.
     pub(crate) denied: [Counter; 2],
+    /// Second servers asked at once: in vain, and with the answer that was taken.
+    pub(crate) hedges: [Counter; 2],
+    /// In the order of `NoHedge::ALL`.
+    pub(crate) hedges_denied: [Counter; NoHedge::ALL.len()],
 }
 
 impl Further {
     pub(crate) fn deny(&self, denied: Denied) {
         self.denied[denied as usize].add(1);
+    }
+
+    pub(crate) fn hedge(&self, wins: bool) {
+        self.hedges[usize::from(wins)].add(1);
+    }
+
+    pub(crate) fn deny_hedge(&self, why: NoHedge) {
+        self.hedges_denied[why as usize].add(1);
     }
 }
 

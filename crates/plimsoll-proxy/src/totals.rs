@@ -7,11 +7,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll_traffic::Denied;
+use plimsoll_traffic::{Denied, NoHedge};
 
 use crate::histogram::Durations;
 use crate::log_writer;
-use crate::stats::{CODES, Entrance, Errors, Series, Stats, Target, Traffic, reasons};
+use crate::stats::{CODES, Entrance, Errors, Further, Series, Stats, Target, Traffic, reasons};
 use crate::trace;
 
 /// The exchanges of one listener, route, backend or server.
@@ -110,6 +110,12 @@ pub struct ServerTotals {
 pub struct FurtherTotals {
     /// Retries that would have been safe and were not made, by reason.
     pub denied: [(&'static str, u64); 2],
+    /// Second servers asked at once whose answer came first.
+    pub hedges_won: u64,
+    /// The others.
+    pub hedges_lost: u64,
+    /// Requests that waited and were not sent to a second server, by reason.
+    pub hedges_denied: [(&'static str, u64); NoHedge::ALL.len()],
 }
 
 /// How much one worker has to do.
@@ -158,11 +164,17 @@ impl Stats {
     /// What became of a backend's further attempts, by its place in the snapshot.
     #[must_use]
     pub fn further(&self, backend: usize) -> FurtherTotals {
-        let denied = |denied: Denied| {
-            let counts = self.further_series(backend).all();
-            (denied.name(), counts.map(|further| further.denied[denied as usize].read()).sum())
-        };
-        FurtherTotals { denied: [denied(Denied::Budget), denied(Denied::Time)] }
+        let series = self.further_series(backend);
+        let sum = |count: &dyn Fn(&Further) -> u64| series.all().map(count).sum();
+        let denied = |why: Denied| (why.name(), sum(&|further| further.denied[why as usize].read()));
+        let no_hedge =
+            |why: NoHedge| (why.name(), sum(&|further| further.hedges_denied[why as usize].read()));
+        FurtherTotals {
+            denied: [denied(Denied::Budget), denied(Denied::Time)],
+            hedges_won: sum(&|further| further.hedges[1].read()),
+            hedges_lost: sum(&|further| further.hedges[0].read()),
+            hedges_denied: NoHedge::ALL.map(no_hedge),
+        }
     }
 
     /// How long requests have waited for a server of a backend, those that did and have it behind them.

@@ -115,6 +115,21 @@ pub struct AttemptSpan {
     pub reason: &'static str,
 }
 
+impl AttemptSpan {
+    /// An attempt that begins `after` its request.
+    pub(crate) fn new(id: u64, server: &Server, after: Duration) -> AttemptSpan {
+        AttemptSpan {
+            id,
+            server: server.name.to_string(),
+            address: server.address.clone(),
+            after,
+            took: Duration::ZERO,
+            status: 0,
+            reason: "",
+        }
+    }
+}
+
 impl RequestSpan {
     /// How many spans it makes: itself, and one for each attempt.
     #[must_use]
@@ -294,21 +309,39 @@ impl Recorded {
         if self.span.attempts.len() >= ATTEMPTS {
             return;
         }
+        let id = self.another(head, dice);
+        self.span.attempts.push(AttemptSpan::new(id, server, after));
+        self.trying = true;
+    }
+
+    /// An id for another attempt; `head` tells the server.
+    pub(crate) fn another(&self, head: &mut [u8], dice: &mut Dice) -> u64 {
         let id = new_id(dice);
         let place = self.id_at.and_then(|at| head.get_mut(at..at + SPAN_AT.len()));
         if let Some(place) = place {
             spell(place, id.into());
         }
-        self.span.attempts.push(AttemptSpan {
-            id,
-            server: server.name.to_string(),
-            address: server.address.clone(),
-            after,
-            took: Duration::ZERO,
-            status: 0,
-            reason: "",
-        });
-        self.trying = true;
+        id
+    }
+
+    /// Two servers were asked. The answer of one `goes on`, and its span with it.
+    pub(crate) fn hedged(
+        &mut self,
+        mut second: AttemptSpan,
+        (status, reason): (u16, &'static str),
+        goes_on: bool,
+        now: Duration,
+    ) {
+        if goes_on {
+            self.end_attempt(0, "", now);
+            self.span.attempts.push(second);
+            self.trying = true;
+        } else {
+            (second.status, second.reason, second.took) = (status, reason, now.saturating_sub(second.after));
+            // The first one is the last of the list as long as it goes on.
+            let place = self.span.attempts.len() - usize::from(self.trying);
+            self.span.attempts.insert(place, second);
+        }
     }
 
     /// The attempt has failed; `now` is since the request began.

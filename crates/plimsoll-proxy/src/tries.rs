@@ -4,7 +4,7 @@
 //! is kept until another server has been found, so that the client can still have it when there is none.
 
 use std::future::poll_fn;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use plimsoll_http::Body;
@@ -75,7 +75,8 @@ impl Exchange<'_> {
         let now = self.worker.deadlines.now();
         upstream.savings.hand_over(&known.budget, now);
         let time_left = (self.total_due != u64::MAX).then(|| self.total_due.saturating_sub(now.0));
-        let wish = Wish { number: tried.len() as u32 + 1, asked, time_left, usual: None };
+        let usual = route.pace.as_ref().and_then(|pace| pace.median(now)).map(|micros| micros / 1_000);
+        let wish = Wish { number: tried.len() as u32 + 1, asked, time_left, usual };
         match permit(&wish, &known.budget, now, &mut self.worker.dice.borrow_mut()) {
             Ok(pause) => Some(pause),
             Err(denied) => {
@@ -103,20 +104,25 @@ impl Exchange<'_> {
         }
         self.record.phase = Phase::Head;
         self.arm(Duration::from_millis(millis));
-        let down = &mut *self.down;
-        poll_fn(|cx| {
-            if let Poll::Ready(e) = down.stream.poll_reset(cx) {
-                return Poll::Ready(Err(Error::new(Who::Client, Phase::Head, What::Io(e))));
-            }
-            if down.timer.poll_due(cx) {
-                return Poll::Ready(Ok(()));
-            }
-            if down.stream.is_fresh() {
-                down.timer.wake_at_tick();
-            }
-            Poll::Pending
+        poll_fn(|cx| match self.poll_left(cx) {
+            Poll::Ready(left) => Poll::Ready(Err(left)),
+            Poll::Pending if self.down.timer.poll_due(cx) => Poll::Ready(Ok(())),
+            Poll::Pending => Poll::Pending,
         })
         .await
+    }
+
+    /// Ready when the client has reset its connection.
+    pub(crate) fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        let down = &mut *self.down;
+        if let Poll::Ready(e) = down.stream.poll_reset(cx) {
+            return Poll::Ready(Error::new(Who::Client, Phase::Head, What::Io(e)));
+        }
+        if down.stream.is_fresh() {
+            down.timer.poll_due(cx); // so that it knows whom to wake
+            down.timer.wake_at_tick();
+        }
+        Poll::Pending
     }
 
     /// Another server has been found: the answer is not needed any more. Its connection is, if nothing of the answer is left to be read.

@@ -96,6 +96,8 @@ pub(crate) struct Worker {
     texts: RefCell<Vec<Vec<u8>>>,
     pub(crate) seats: Seats,
     pub(crate) probes: Probes,
+    /// Interim answers that clients were sent.
+    pub(crate) interims: Cell<u64>,
     /// Accept loops and connections that are still there.
     busy: Cell<u32>,
     quiet: Notify,
@@ -320,6 +322,7 @@ pub(crate) fn run(start: Start) -> io::Result<bool> {
         texts: RefCell::default(),
         seats: Seats::default(),
         probes: Probes::default(),
+        interims: Cell::new(0),
         busy: Cell::new(0),
         quiet: Notify::new(),
     });

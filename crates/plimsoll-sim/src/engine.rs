@@ -4,14 +4,14 @@
 //! is picked for and delivered, the server answers or not, the balancer tries again as production's rules say, the client gives up or
 //! tries once more. `front` asks production, `machine` works, `surroundings` changes the world. One seed gives one result.
 
-use plimsoll_config::model::RetryOn;
-use plimsoll_traffic::{Again, Attempt, Failure, NoServer, Report as LoadReport, Wish, again};
+use plimsoll_traffic::{Failure, NoServer, Pace, Report as LoadReport};
 
 use crate::arrivals::{Arrivals, Stream};
 use crate::clients::Clients;
 use crate::events::{Ending, Event, Events, Token};
 use crate::front::{Fate, Front, Held};
 use crate::gauge::Gauge;
+use crate::hedging::paces;
 use crate::law::exponential;
 use crate::machine::{Degrade, Job, Machine};
 use crate::policy::Policy;
@@ -44,6 +44,7 @@ pub(crate) struct Run<'a> {
     pub(crate) bells: Bells,
     pub(crate) surroundings: Surroundings,
     clients: Clients,
+    pub(crate) paces: Vec<Pace>,
     pub(crate) report: Report,
     stream: Option<Stream>,
     /// Arrivals in a nanosecond.
@@ -111,6 +112,7 @@ impl<'a> Run<'a> {
             bells: Bells::default(),
             surroundings: Surroundings::new(world, unit),
             clients: Clients::new(world),
+            paces: paces(world),
             report: Report::new(world.servers.len(), world.capacity(), world.last_change()),
             stream: Stream::new(&world.arrivals, rate, &mut streams.arrivals),
             streams,
@@ -158,17 +160,23 @@ impl<'a> Run<'a> {
             }
             Event::Answer { token, how } => {
                 if self.requests.is_current(token) {
-                    self.answered(token.request, how);
+                    self.answered(token, how);
+                }
+            }
+            Event::HedgeDue(token) => {
+                if self.requests.is_current(token) {
+                    self.hedge(token);
                 }
             }
             Event::FirstByteDue(token) => {
-                if self.requests.is_current(token) {
+                if self.requests.is_current(token) && !self.has_lost(token, Ending::Reset) {
                     self.attempt_failed(token.request, Failure::Other, Fate::TimedOut, End::TimedOut);
                 }
             }
             Event::PatienceEnds { request, life } => {
                 if self.requests.is_alive(request, life) {
                     self.leave_queue(request);
+                    self.drop_second(request, Fate::Abandoned);
                     self.give_back(request, Fate::Abandoned);
                     self.try_ended(request, End::TimedOut);
                 }
@@ -261,7 +269,10 @@ impl<'a> Run<'a> {
 
     fn begin_try(&mut self, slot: u32) {
         let life = self.requests.next_life(slot);
-        let worker = self.requests.at(slot).worker as usize;
+        let now = self.now;
+        let request = self.requests.at(slot);
+        request.began = now;
+        let worker = request.worker as usize;
         self.front.save(worker, self.world.proxy.budget);
         if let Some(patience) = self.world.client.patience {
             self.events.push(self.after(patience), Event::PatienceEnds { request: slot, life });
@@ -270,7 +281,7 @@ impl<'a> Run<'a> {
     }
 
     /// Picks a server and sends the request there.
-    fn attempt(&mut self, slot: u32) {
+    pub(crate) fn attempt(&mut self, slot: u32) {
         let request = self.requests.at(slot);
         let (worker, key) = (request.worker as usize, request.key);
         match self.front.pick_in_turn(worker, self.now, key, &request.tried) {
@@ -291,6 +302,12 @@ impl<'a> Run<'a> {
         request.held = Some(held);
         self.probe(worker);
         let token = self.requests.next_attempt(slot);
+        self.watch(token);
+        self.begin_attempt(token);
+    }
+
+    /// An attempt that has its place goes to its server.
+    pub(crate) fn begin_attempt(&mut self, token: Token) {
         if let Some(first_byte) = self.world.proxy.first_byte {
             self.events.push(self.after(first_byte), Event::FirstByteDue(token));
         }
@@ -305,7 +322,7 @@ impl<'a> Run<'a> {
     /// An attempt reaches its server.
     fn deliver(&mut self, token: Token) {
         let request = self.requests.at(token.request);
-        let held = request.held.as_ref().expect("a token in force holds a place");
+        let held = request.held_by(token).expect("a token in force holds a place");
         let server = held.server;
         let index = server as usize;
         if self.surroundings.down[index] {
@@ -317,6 +334,8 @@ impl<'a> Run<'a> {
         let fail = self.surroundings.fail[index];
         let fails = request.luck < fail.share;
         let work = if fails { request.work / fail.speed } else { request.work };
+        let work =
+            work * self.world.servers[index].hiccup.map_or(1.0, |hiccup| hiccup.of(request.luck, server));
         if self.machines[index].is_full() {
             return self.send_back(token, Ending::Unavailable);
         }
@@ -335,7 +354,7 @@ impl<'a> Run<'a> {
         let (job, next) = self.machines[server as usize].finish(self.now);
         self.schedule_departure(server, next);
         if self.requests.is_current(job.token) {
-            self.gauge(job.token.request, server);
+            self.gauge(job.token, server);
             self.send_back(job.token, if job.fails { Ending::Error } else { Ending::Good });
         } else {
             self.report.wasted += job.work;
@@ -353,12 +372,12 @@ impl<'a> Run<'a> {
     }
 
     /// A server has answered: it knows more of its load, and says it with the answer.
-    fn gauge(&mut self, slot: u32, server: u32) {
+    fn gauge(&mut self, token: Token, server: u32) {
         if let Some(gauge) = self.gauges.get_mut(server as usize) {
-            let request = self.requests.at(slot);
+            let request = self.requests.at(token.request);
             gauge.note(request.met, self.now - request.came, self.now);
             let report = load(&self.machines[server as usize], gauge, self.now, self.unit);
-            if let Some(held) = &request.held {
+            if let Some(held) = request.held_by(token) {
                 Front::hear(held, &report, self.now);
             }
         }
@@ -370,13 +389,18 @@ impl<'a> Run<'a> {
             let delay = self.streams.delay(self.world.delay);
             self.events.push(self.after(delay), Event::Answer { token, how });
         } else {
-            self.answered(token.request, how);
+            self.answered(token, how);
         }
     }
 
-    fn answered(&mut self, slot: u32, how: Ending) {
+    fn answered(&mut self, token: Token, how: Ending) {
+        if self.has_lost(token, how) {
+            return;
+        }
+        let slot = token.request;
         match how {
             Ending::Good => {
+                self.note_pace(slot);
                 self.give_back(slot, Fate::Answered);
                 self.try_ended(slot, End::Good);
             }
@@ -392,41 +416,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Tries another server if production's rules say so, as production's exchange does.
-    fn attempt_failed(&mut self, slot: u32, failure: Failure, fate: Fate, end: End) {
-        let server = self.give_back(slot, fate);
-        let proxy = self.world.proxy;
-        let request = self.requests.at(slot);
-        let chance = Attempt {
-            idempotent: proxy.idempotent,
-            anything_sent: request.sent_any,
-            replayable: true,
-            left: proxy.retries.saturating_sub(request.tried.len() as u32),
-            fresh_used: true,
-            on: RetryOn::ALL,
-        };
-        let (Again::OtherServer, Some(server)) = (again(failure, &chance), server) else {
-            return self.try_ended(slot, end);
-        };
-        request.tried.push(server);
-        // As production, which knows that there is no other server before it asks for leave.
-        if request.tried.len() == self.machines.len() {
-            return self.try_ended(slot, end);
-        }
-        let (number, worker) = (request.tried.len() as u32, request.worker as usize);
-        let wish = Wish { number, asked: None, time_left: None, usual: None };
-        match self.front.permit(worker, &wish, self.now) {
-            Ok(0) => self.attempt(slot),
-            Ok(millis) => {
-                let life = self.requests.life(slot);
-                self.events.push(self.now + millis * 1_000_000, Event::NextAttempt { request: slot, life });
-            }
-            Err(_) => self.try_ended(slot, end),
-        }
-    }
-
     /// Gives back the place that the request holds, if any, and says whose it was.
-    fn give_back(&mut self, slot: u32, fate: Fate) -> Option<u32> {
+    pub(crate) fn give_back(&mut self, slot: u32, fate: Fate) -> Option<u32> {
         let request = self.requests.at(slot);
         let (held, worker) = (request.held.take()?, request.worker as usize);
         let server = held.server;
@@ -472,6 +463,7 @@ impl<'a> Run<'a> {
         report.series = self.surroundings.series;
         report.span = (self.now - self.since) as f64 / self.unit;
         report.mean_in_system = self.request_time as f64 / (self.now - self.since) as f64;
+        report.arrived = self.arrived;
         report.stuck = self.requests.live() as u64;
         report
     }

@@ -16,6 +16,8 @@ pub(crate) enum Event {
     Delivery(Token),
     /// An attempt's end reaches the balancer.
     Answer { token: Token, how: Ending },
+    /// The balancer has waited long enough to ask a second server.
+    HedgeDue(Token),
     /// The balancer waits no longer for a first byte.
     FirstByteDue(Token),
     /// The client waits no longer.

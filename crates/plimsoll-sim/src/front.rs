@@ -228,6 +228,22 @@ impl Front {
         permit(wish, budget, now, dice)
     }
 
+    /// A second server beside `first`, if production lets there be one. A reference never does.
+    pub(crate) fn hedge(&mut self, worker: usize, now: u64, key: u64, first: u32) -> Option<Held> {
+        let Front::Production(production) = self else { return None };
+        let millis = Micros(now / MICRO).millis();
+        let Worker { balancer, savings, .. } = &production.workers[worker];
+        let balancer = Rc::clone(balancer);
+        let backend = balancer.backend();
+        savings.hand_over(&backend.budget, millis);
+        backend.may_hedge(millis).ok()?;
+        if !balancer.is_open(None) {
+            return None;
+        }
+        let (server, lease) = production.pick(worker, now, key, &[first]).ok()?;
+        backend.budget.withdraw(millis).then_some(Held { server, since: now, hold: Hold::Lease(lease) })
+    }
+
     /// The connection to the picked server stands.
     pub(crate) fn connected(held: &Held, now: u64) {
         if let Hold::Lease(lease) = &held.hold {

@@ -33,6 +33,8 @@ pub enum Measure {
     FewestAssigned,
     /// The most over the mean.
     Fullest,
+    /// Attempts beyond one a request, as a part of all requests.
+    Extra,
     /// Looks at a server that found `level` requests or more, as a part of all looks.
     Tail,
     /// Good answers in a unit over the capacity.
@@ -94,6 +96,7 @@ impl Measure {
             Measure::MostAssigned => "most_assigned",
             Measure::FewestAssigned => "fewest_assigned",
             Measure::Fullest => "fullest",
+            Measure::Extra => "extra",
             Measure::Tail => "tail",
             Measure::Goodput => "goodput",
             Measure::Recovery => "recovery",
@@ -128,6 +131,7 @@ impl Measure {
                 assigned()[scope.servers.clone()].iter().min().map_or(f64::NAN, |&n| n as f64)
             }
             Measure::Fullest => most() * scope.servers.len() as f64 / sum(scope.servers.clone()),
+            Measure::Extra => report.assigned.iter().sum::<u64>() as f64 / report.arrived as f64 - 1.0,
             Measure::Tail => report.tail(scope.level),
             Measure::Goodput => report.goodput(scope.window),
             Measure::Recovery => report.recovery(),

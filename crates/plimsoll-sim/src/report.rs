@@ -106,6 +106,8 @@ pub struct Report {
     pub high: Ends,
     /// Of all that arrived, those that were still on their way when nothing more could happen.
     pub stuck: u64,
+    /// Requests in all; tries of clients beyond the first don't count.
+    pub arrived: u64,
     /// Attempts given to each server in all.
     pub assigned: Vec<u64>,
     /// Servers found with so many requests on them, by arrivals of requests.
@@ -138,6 +140,7 @@ impl Report {
             ends: Ends::default(),
             high: Ends::default(),
             stuck: 0,
+            arrived: 0,
             assigned: vec![0; servers],
             census: vec![0; LEVELS],
             span: 0.0,
@@ -181,6 +184,7 @@ impl Report {
         self.ends.merge(&other.ends);
         self.high.merge(&other.high);
         self.stuck += other.stuck;
+        self.arrived += other.arrived;
         self.assigned.iter_mut().zip(&other.assigned).for_each(|(a, b)| *a += b);
         self.census.iter_mut().zip(&other.census).for_each(|(a, b)| *a += b);
         let share = other.span / (self.span + other.span);

@@ -7,6 +7,7 @@ use plimsoll_traffic::Place;
 
 use crate::events::Token;
 use crate::front::Held;
+use crate::hedging::Second;
 
 /// A request on its way.
 #[derive(Debug)]
@@ -35,6 +36,10 @@ pub(crate) struct Request {
     pub(crate) held: Option<Held>,
     /// Among those who wait for a server.
     pub(crate) place: Option<Place>,
+    /// If it is at two servers.
+    pub(crate) second: Option<Second>,
+    /// When the client's try of now reached its balancer.
+    pub(crate) began: u64,
     /// Servers that this try has been to.
     pub(crate) tried: Vec<u32>,
     attempt: u32,
@@ -109,7 +114,8 @@ impl Requests {
 
     pub(crate) fn is_current(&self, token: Token) -> bool {
         let request = &self.slots[token.request as usize];
-        !request.free && request.attempt == token.attempt && request.held.is_some()
+        let is_second = request.second.as_ref().is_some_and(|second| second.attempt == token.attempt);
+        !request.free && (is_second || request.attempt == token.attempt && request.held.is_some())
     }
 
     /// The client's try of now.
@@ -124,6 +130,22 @@ impl Requests {
 }
 
 impl Request {
+    /// What holds the place of this attempt.
+    pub(crate) fn held_by(&self, token: Token) -> Option<&Held> {
+        match &self.second {
+            Some(second) if second.attempt == token.attempt => Some(&second.held),
+            _ => self.held.as_ref(),
+        }
+    }
+
+    /// The second attempt takes the first one's place.
+    pub(crate) fn swap(&mut self) {
+        if let (Some(second), Some(held)) = (&mut self.second, &mut self.held) {
+            std::mem::swap(&mut second.held, held);
+            std::mem::swap(&mut second.attempt, &mut self.attempt);
+        }
+    }
+
     fn new(a: Arrived) -> Request {
         Request {
             sent: a.sent,
@@ -140,6 +162,8 @@ impl Request {
             sent_any: false,
             held: None,
             place: None,
+            second: None,
+            began: 0,
             tried: Vec::new(),
             attempt: 0,
             life: 0,

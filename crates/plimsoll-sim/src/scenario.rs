@@ -1,6 +1,6 @@
 //! A scenario: worlds, policies to compare in them, and what is expected.
 //!
-//! In goes the text of a scenario file, out comes something to run or a problem with file, line and column. The twelve that ship
+//! In goes the text of a scenario file, out comes something to run or a problem with file, line and column. Those that ship
 //! are in `shipped`. What cannot be judged yet says why, and is shown as skipped.
 
 use std::ops::Range;
@@ -199,7 +199,13 @@ fn route_of(config: &model::Config, backend: usize, unit_ms: f64) -> Option<Prox
     let route = config.routes.iter().find(leads)?;
     let first_byte = route.timeouts.first_byte.unwrap_or(config.timeouts.first_byte);
     let first_byte = Some(first_byte.as_secs_f64() * 1e3 / unit_ms);
-    Some(Proxy { first_byte, retries: route.retry.attempts, idempotent: true, budget: route.retry.budget })
+    Some(Proxy {
+        first_byte,
+        retries: route.retry.attempts,
+        idempotent: true,
+        budget: route.retry.budget,
+        hedge: route.hedge,
+    })
 }
 
 impl File {

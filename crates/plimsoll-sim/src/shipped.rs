@@ -1,6 +1,6 @@
 //! The scenarios that are part of the program.
 //!
-//! Twelve stories in thirteen files: the one of a server that hangs and the one of a server that fails at once are told apart.
+//! Thirteen stories in fourteen files: the one of a server that hangs and the one of a server that fails at once are told apart.
 
 use crate::scenario::Scenario;
 
@@ -23,6 +23,7 @@ shipped!(
     "scale",
     "restart",
     "retry-storm",
+    "hedging",
     "membership-hash",
     "stale",
     "overload",

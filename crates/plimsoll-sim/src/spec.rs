@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use plimsoll_config::model;
 use serde::Deserialize;
@@ -14,7 +15,7 @@ use crate::arrivals::{Arrivals, Traced};
 use crate::law::Law;
 use crate::machine::Discipline;
 use crate::quantity::{Count, NotNegative, Positive, Share};
-use crate::world::{Antagonist, Change, Client, Fail, Keys, Proxy, Server, What, World};
+use crate::world::{Antagonist, Change, Client, Fail, Hiccup, Keys, Proxy, Server, What, World};
 
 /// A problem at a place in the text, in bytes.
 pub(crate) type Problem = (Range<usize>, String);
@@ -65,6 +66,16 @@ struct ProxySpec {
     retries: Option<u32>,
     idempotent: Option<bool>,
     budget: Option<Share>,
+    hedge: Option<HedgeSpec>,
+}
+
+/// As in a configuration, but for times, which are in units here.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+enum HedgeSpec {
+    /// In hundredths: 95 is p95.
+    Quantile(Positive),
+    After(Positive),
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -82,7 +93,15 @@ struct GroupSpec {
     room: Option<Count>,
     degrade: Option<DegradeSpec>,
     fail: Option<FailSpec>,
+    hiccup: Option<HiccupSpec>,
     antagonist: Option<AntagonistSpec>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HiccupSpec {
+    share: Share,
+    times: Positive,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -189,6 +208,7 @@ impl WorldSpec {
                 retries: p.retries.unwrap_or(usual.proxy.retries),
                 idempotent: p.idempotent.unwrap_or(usual.proxy.idempotent),
                 budget: p.budget.map_or(usual.proxy.budget, millionths),
+                hedge: p.hedge.map(|hedge| hedge.model(self.unit_ms.map_or(usual.unit_ms, |ms| ms.0))),
             }),
             delay: self.delay.map_or(0.0, |delay| delay.0),
             bin: self.bin.map(|bin| bin.0),
@@ -221,6 +241,15 @@ impl WorldSpec {
     }
 }
 
+impl HedgeSpec {
+    fn model(self, unit_ms: f64) -> model::Hedge {
+        match self {
+            HedgeSpec::Quantile(hundredths) => model::Hedge::Quantile((hundredths.0 * 10.0).round() as u32),
+            HedgeSpec::After(units) => model::Hedge::After(Duration::from_secs_f64(units.0 * unit_ms / 1e3)),
+        }
+    }
+}
+
 fn millionths(share: Share) -> model::Share {
     model::Share((share.0 * f64::from(model::Share::ALL)).round() as u32)
 }
@@ -238,6 +267,7 @@ impl GroupSpec {
             room: self.room.map_or(usual.room, |n| n.0 as usize),
             degrade: self.degrade.as_ref().map(|d| (d.by.0, d.from.0)),
             fail: self.fail.map_or(usual.fail, FailSpec::fail),
+            hiccup: self.hiccup.map(|h| Hiccup { share: h.share.0, times: h.times.0 }),
             antagonist: self.antagonist.as_ref().map(|a| Antagonist {
                 share: a.share.0,
                 length: a.length.0,

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use plimsoll_config::model;
+use plimsoll_traffic::hash_key;
 
 use crate::arrivals::{Arrivals, Traced};
 use crate::law::Law;
@@ -76,6 +77,8 @@ pub struct Server {
     pub degrade: Option<(f64, u32)>,
     /// Which part of its answers are failures.
     pub fail: Fail,
+    /// Which of its answers take long, by chance of its own.
+    pub hiccup: Option<Hiccup>,
     /// A neighbour that takes part of the machine at times.
     pub antagonist: Option<Antagonist>,
 }
@@ -87,6 +90,26 @@ pub struct Fail {
     pub share: f64,
     /// How many times faster those are answered.
     pub speed: f64,
+}
+
+/// Requests that take long at this server, and at another maybe not.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hiccup {
+    /// The part of the requests, 0 to 1.
+    pub share: f64,
+    /// How many times the work.
+    pub times: f64,
+}
+
+impl Hiccup {
+    /// The factor for a request of this luck at this server: the same under every policy, and for another server another chance.
+    pub(crate) fn of(self, luck: f64, server: u32) -> f64 {
+        let mut bytes = [0; 12];
+        bytes[..8].copy_from_slice(&luck.to_le_bytes());
+        bytes[8..].copy_from_slice(&server.to_le_bytes());
+        let unit = (hash_key(&bytes) >> 11) as f64 / (1u64 << 53) as f64;
+        if unit < self.share { self.times } else { 1.0 }
+    }
 }
 
 /// A neighbour that is on or off; both times are exponential.
@@ -133,6 +156,8 @@ pub struct Proxy {
     pub idempotent: bool,
     /// What each request adds to the budget of its instance.
     pub budget: model::Share,
+    /// When a second server is asked.
+    pub hedge: Option<model::Hedge>,
 }
 
 /// Something that happens.
@@ -176,6 +201,7 @@ impl Server {
         room: usize::MAX,
         degrade: None,
         fail: Fail::NEVER,
+        hiccup: None,
         antagonist: None,
     };
 }
@@ -206,6 +232,7 @@ impl World {
                 retries: 2,
                 idempotent: true,
                 budget: plimsoll_config::defaults::RETRY_BUDGET,
+                hedge: None,
             },
             delay: 0.0,
             bin: None,

@@ -33,6 +33,11 @@ fn a_retry_storm_goes_as_arithmetic_says() {
 }
 
 #[test]
+fn hedges_cut_the_tail_for_little() {
+    assert_as_expected("hedging");
+}
+
+#[test]
 fn a_limit_keeps_overload_useful() {
     assert_as_expected("overload");
 }

@@ -159,10 +159,11 @@ impl Backend {
 }
 
 impl Backend {
-    /// Whether some server besides `this` and those that were `tried` takes requests at all; it may be full.
+    /// Whether some server besides `this` and those that were `tried` takes requests at all; it may be full, and is not ejected.
     pub fn has_another(&self, this: u32, tried: &[u32]) -> bool {
         let mut members = self.tiers.iter().flat_map(|tier| &tier.members);
-        members.any(|member| *member != this && !tried.contains(member))
+        let is_barred = |member: u32| self.servers[member as usize].live.is_barred();
+        members.any(|&member| member != this && !tried.contains(&member) && !is_barred(member))
     }
 
     /// The tables of the tier of that rank, and the servers that they speak of.

@@ -192,8 +192,10 @@ fn play(seed: u64) -> (Tally, Vec<String>) {
 fn configuration(seed: u64, servers: &[SocketAddr; 2]) -> String {
     let workers = 1 + seed % 2;
     let [one, two] = servers;
+    // Servers fail on purpose here, and both are always to be tried: none is ejected.
     format!(
-        "workers = {workers}\n[[listen]]\nbind = \"127.0.0.1:0\"\nto = [\"{one}\", \"{two}\"]\n[admin]\nbind = \"127.0.0.1:0\"\n"
+        "workers = {workers}\n[[listen]]\nbind = \"127.0.0.1:0\"\nto = \"b\"\n[admin]\nbind = \"127.0.0.1:0\"\n\
+         [backend.b]\nservers = [\"{one}\", \"{two}\"]\neject = false\n"
     )
 }
 

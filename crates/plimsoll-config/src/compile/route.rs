@@ -44,6 +44,7 @@ impl Compiler<'_> {
             timeouts: timeouts(fields.table("timeout")),
             max_body: fields.number("max_body"),
             retry: self.retry(fields.table("retry")),
+            hedge: self.hedge(fields),
             upgrade: self.upgrade(fields.items("upgrade")),
             sticky,
             limits: self.limits(fields.items("limit")),

@@ -2,6 +2,8 @@
 //!
 //! As everywhere in the model, a value is always meaningful. What is safe to repeat is decided by `plimsoll-traffic`, not here.
 
+use std::time::Duration;
+
 use super::Share;
 
 /// What a route wants to be tried again.
@@ -63,4 +65,13 @@ impl RetryOn {
             _ => false,
         }
     }
+}
+
+/// When a request that waits for its answer is sent to a second server too; the first answer wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hedge {
+    /// After what this many thousandths of the route's answers take at most: 950 or more.
+    Quantile(u32),
+    /// After this time.
+    After(Duration),
 }

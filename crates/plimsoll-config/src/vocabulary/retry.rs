@@ -2,7 +2,7 @@
 //!
 //! Texts are shown to users (reference, schema, messages), so they are sentences about what happens.
 
-use super::Default::{Number, Text, Texts};
+use super::Default::{Number, Required, Text, Texts};
 use super::{Choice, Kind, Table, key};
 use crate::defaults as d;
 
@@ -56,4 +56,18 @@ pub(super) static ON: Choice = Choice {
         ("http_503", "503"),
         ("http_504", "504"),
     ],
+};
+
+pub(super) static HEDGE: Table = Table {
+    id: "hedge",
+    title: "a hedge table",
+    about: "When a request that waits for its answer is sent to a second server.",
+    keys: &[key(
+        "after",
+        Kind::Text("quantile or time"),
+        Required,
+        "`p95` to `p99.9`: after what so many of the route's answers take at most lately, once there are 100 of them; or a time such as `50ms`.",
+    )],
+    later: &[],
+    elsewhere: &[("delay", "after"), ("percentile", "after"), ("quantile", "after")],
 };

@@ -5,7 +5,7 @@
 use super::Default::{Alternative, Filled, Number, Required, Said, Text, Texts};
 use super::limit::LIMIT;
 use super::queue::PRIORITY;
-use super::retry::RETRY;
+use super::retry::{HEDGE, RETRY};
 use super::{Choice, Kind, Table, key};
 use crate::defaults as d;
 
@@ -69,6 +69,13 @@ pub(super) static ROUTE: Table = Table {
         key("retry", Kind::Table(&RETRY), Filled, "What happens when a server fails. Only with `to`.")
             .only_with("to"),
         key(
+            "hedge",
+            Kind::Short("after", &HEDGE),
+            Said("one server is asked"),
+            "Asks a second server where the first has not answered after this, and takes the answer that comes first: `GET` and `HEAD` without a body only, within the budget of retries, and only below 80 % of what the servers may have in flight. Only with `to`.",
+        )
+        .only_with("to"),
+        key(
             "upgrade",
             Kind::List(0, &Kind::Text("protocol")),
             Texts(d::UPGRADE),
@@ -96,7 +103,7 @@ pub(super) static ROUTE: Table = Table {
         )
         .only_with("to"),
     ],
-    later: &["hedge", "rewrite", "headers", "auth", "cache"],
+    later: &["rewrite", "headers", "auth", "cache"],
     elsewhere: &[
         ("backend", "to"),
         ("service", "to"),
@@ -114,6 +121,8 @@ pub(super) static ROUTE: Table = Table {
         ("rate_limit", "limit"),
         ("limits", "limit"),
         ("limit_req", "limit"),
+        ("hedging", "hedge"),
+        ("hedge_policy", "hedge"),
     ],
 };
 

@@ -8,7 +8,7 @@ use super::backends::{BACKEND, BALANCE, LISTEN, SERVER, SUBSET, WEIGHTS};
 use super::health::EJECT;
 use super::limit::LIMIT;
 use super::queue::{PRIORITY, QUEUE};
-use super::retry::RETRY;
+use super::retry::{HEDGE, RETRY};
 use super::routes::{REDIRECT, RESPOND, ROUTE, ROUTE_STICKY, ROUTE_TIMEOUT};
 use super::settings::{ADMIN, HTTP, LIMITS, LOG, SECRET, STICKY, TIMEOUT};
 use super::tracing::TRACING;
@@ -31,6 +31,7 @@ pub(crate) static ALL: &[&Table] = &[
     &REDIRECT,
     &ROUTE_TIMEOUT,
     &RETRY,
+    &HEDGE,
     &ROUTE_STICKY,
     &LIMIT,
     &PRIORITY,
