@@ -146,7 +146,7 @@ impl Walker<'_> {
                 name,
             )?),
             (Kind::Switch(spec), RawValue::Bool(true)) => Value::Table(self.table(spec, Vec::new(), at)),
-            (Kind::Switch(_), RawValue::Bool(false)) => Value::Bool(false),
+            (Kind::Switch(_) | Kind::ShortOrNo(..), RawValue::Bool(false)) => Value::Bool(false),
             (Kind::List(least, of), RawValue::List(items)) => {
                 if items.len() < *least {
                     return Err(Problem::new(Code::OutOfRange, at, format!("`{name}` is empty"))
@@ -156,10 +156,11 @@ impl Walker<'_> {
             }
             (Kind::Many(of), RawValue::List(items)) => self.list(of, items, name),
             (Kind::Many(of), value) => self.list(of, vec![Raw { at, value }], name),
-            (Kind::Table(spec) | Kind::Switch(spec) | Kind::Short(_, spec), RawValue::Table(entries)) => {
-                Value::Table(self.table(spec, entries, at))
-            }
-            (Kind::Short(short, spec), value @ RawValue::Text(_)) => {
+            (
+                Kind::Table(spec) | Kind::Switch(spec) | Kind::Short(_, spec) | Kind::ShortOrNo(_, spec),
+                RawValue::Table(entries),
+            ) => Value::Table(self.table(spec, entries, at)),
+            (Kind::Short(short, spec) | Kind::ShortOrNo(short, spec), value @ RawValue::Text(_)) => {
                 self.shorthand(short, spec, Raw { at, value }, name)
             }
             (Kind::Map(_, of), RawValue::Table(entries)) => Value::Table(self.map(of, entries)),
@@ -174,7 +175,14 @@ impl Walker<'_> {
     fn shorthand(&mut self, short: &str, spec: &'static Table, raw: Raw, name: &str) -> Value {
         let at = raw.at;
         let mut fields = Fields { spec: Some(spec), ..Fields::default() };
-        if let Some(key) = spec.key(short) {
+        let flag = match &raw.value {
+            RawValue::Text(text) => spec.key(text).filter(|key| matches!(key.kind, Kind::Bool)),
+            _ => None,
+        };
+        if let Some(key) = flag {
+            let node = Node { at, given: true, value: Value::Bool(true) };
+            fields.entries.push(Field { name: key.name.to_owned(), at, node });
+        } else if let Some(key) = spec.key(short) {
             let node = self.value(&key.kind, raw, name);
             fields.entries.push(Field { name: short.to_owned(), at, node });
         }
@@ -232,6 +240,7 @@ impl Kind {
             Self::Many(of) => format!("{} or an array of them", of.describe()),
             Self::Table(_) | Self::Map(..) => "a table".to_owned(),
             Self::Short(..) => "a string or a table".to_owned(),
+            Self::ShortOrNo(..) => "a string, a table or false".to_owned(),
             Self::TextOr(form, of) => format!("a string ({form}) or {}", of.describe()),
         }
     }

@@ -87,6 +87,30 @@ pub const PANIC: u64 = 50;
 pub const SLOW_START: Duration = seconds(10);
 /// Longest growth of a share and longest memory of `ewma`.
 pub const LONGEST_RAMP: Duration = seconds(3_600);
+/// One check of a server every five seconds: 15 s to see that it is down, at a load that nobody notices.
+pub const CHECK_EVERY: Duration = seconds(5);
+/// The same for a server that is new or down, as long as it may come back any moment.
+pub const CHECK_EVERY_DOWN: Duration = seconds(1);
+/// A whole check: what takes longer would not serve users either.
+pub const CHECK_TIMEOUT: Duration = seconds(2);
+/// Failures in a row, and passes in a row: HAProxy's.
+pub const CHECK_FALL: u64 = 3;
+/// See [`CHECK_FALL`].
+pub const CHECK_RISE: u64 = 2;
+/// Statuses that pass, unless told.
+pub const CHECK_STATUSES: (u16, u16) = (200, 399);
+/// Shortest time between two checks of a server; they are never less than some thousands of a second apart anyway.
+pub const SHORTEST_CHECK: Duration = Duration::from_millis(50);
+/// Longest: what is asked less often is not known.
+pub const LONGEST_CHECK: Duration = seconds(3_600);
+/// Shortest and longest time that a check may take.
+pub const SHORTEST_CHECK_TIMEOUT: Duration = Duration::from_millis(10);
+/// See [`SHORTEST_CHECK_TIMEOUT`].
+pub const LONGEST_CHECK_TIMEOUT: Duration = seconds(60);
+/// Of a check's answer, in bytes: what is longer is no answer to the question.
+pub const CHECK_BODY: usize = 64 << 10;
+/// A regular expression, compiled, in bytes: a megabyte holds any that a person would write.
+pub const REGEX_SIZE: usize = 1 << 20;
 /// Shortest memory of `ewma`: below that, what was measured is forgotten while a slow answer is awaited.
 pub const SHORTEST_DECAY: Duration = Duration::from_millis(100);
 /// Which servers are hot for `prequal`: above the paper's baseline, 2^-0.25, of what was reported.

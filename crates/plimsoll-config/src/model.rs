@@ -20,7 +20,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use self::admin::{Admin, AdminBind, Token};
-pub use self::health::{Check, Eject};
+pub use self::health::{Check, Eject, How, HttpCheck, Pattern, ServerCheck};
 pub use self::limit::Limit;
 pub use self::queue::{Class, Priority, Queue};
 pub use self::reports::{Prequal, Probe, Reported};
@@ -91,7 +91,7 @@ pub struct Backend {
     pub reported: Option<Reported>,
     /// When a server that fails requests is passed over; `None` is never.
     pub eject: Option<Eject>,
-    /// Servers are checked; `None`: they are not.
+    /// How servers are checked that don't say it themselves; `None`: they are not.
     pub check: Option<Check>,
     /// When fewer than so many percent of the servers are well, all that accept connections serve; 0 is never.
     pub panic: u32,
@@ -114,6 +114,15 @@ impl Backend {
             check: None,
             panic: 0,
             queue: None,
+        }
+    }
+
+    /// How one of its servers is checked; `None`: it is not.
+    pub fn check_of<'a>(&'a self, server: &'a Server) -> Option<&'a Check> {
+        match &server.check {
+            ServerCheck::Backends => self.check.as_ref(),
+            ServerCheck::Never => None,
+            ServerCheck::Own(check) => Some(check),
         }
     }
 }
@@ -142,13 +151,23 @@ pub struct Server {
     pub backup: bool,
     /// Requests in flight at once, over all workers; at least 1.
     pub max_requests: u32,
+    /// Whether and how it is checked.
+    pub check: ServerCheck,
 }
 
 impl Server {
     /// A server with nothing but these: weight 1, priority 0, any number of requests in flight.
     pub fn new(name: &str, address: Address) -> Server {
         let name = name.to_owned();
-        Server { name, address, weight: 1, priority: 0, backup: false, max_requests: u32::MAX }
+        Server {
+            name,
+            address,
+            weight: 1,
+            priority: 0,
+            backup: false,
+            max_requests: u32::MAX,
+            check: ServerCheck::Backends,
+        }
     }
 }
 

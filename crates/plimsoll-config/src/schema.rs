@@ -116,6 +116,13 @@ fn kind_schema(kind: &Kind) -> Value {
                 table.key(short).map_or_else(|| json!({ "type": "string" }), |key| kind_schema(&key.kind));
             json!({ "anyOf": [alone, definition(table.id)] })
         }
+        Kind::ShortOrNo(short, table) => {
+            let mut either = kind_schema(&Kind::Short(short, table));
+            if let Some(forms) = either["anyOf"].as_array_mut() {
+                forms.push(json!({ "const": false }));
+            }
+            either
+        }
         Kind::Map(_, of) => json!({ "type": "object", "additionalProperties": kind_schema(of) }),
         Kind::TextOr(form, of) => json!({ "anyOf": [{ "type": "string", "title": form }, kind_schema(of)] }),
     }

@@ -86,8 +86,10 @@ pub(crate) enum Kind {
     Table(&'static Table),
     /// A table, `true` for the table with its defaults, or `false`.
     Switch(&'static Table),
-    /// A table, or a string that stands for a table with just that key.
+    /// A table, or a string that stands for a table with just that key, or is the name of a key that is true then.
     Short(&'static str, &'static Table),
+    /// The same, or `false` for none.
+    ShortOrNo(&'static str, &'static Table),
     /// A table whose keys are names of the user's choice; the text says of what.
     Map(&'static str, &'static Kind),
     /// A string or something else.

@@ -30,6 +30,9 @@ fn kind(schema: &Value) -> String {
     if let Some(words) = schema["enum"].as_array() {
         return words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
     }
+    if let Some(alone) = schema.get("const") {
+        return format!("`{alone}`");
+    }
     match schema["type"].as_str() {
         Some("string") => schema["title"].as_str().unwrap_or("string").to_owned(),
         Some("integer" | "number") => format!("{} to {}", schema["minimum"], schema["maximum"]),

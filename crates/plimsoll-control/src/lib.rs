@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod admin_server;
+pub mod checks;
 mod collector;
 pub mod exporter;
 mod exposition;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use plimsoll_proxy::{CODES, ListenerTotals, ServerTotals, Snapshot, Stats, Totals, WorkerLoad};
-use plimsoll_traffic::{Backend, Server};
+use plimsoll_traffic::{Backend, LastCheck, Server};
 
 use crate::exporter::COUNTS;
 use crate::exposition::{Kind, Page, label};
@@ -100,6 +100,7 @@ pub(crate) fn page(snapshot: &Snapshot, reloads: &Reloads, is_ready: bool) -> St
     rates(&mut page, snapshot);
     backends(&mut page, snapshot);
     servers(&mut page, snapshot);
+    checks(&mut page, snapshot);
     page.finish()
 }
 
@@ -355,6 +356,29 @@ fn servers(page: &mut Page, snapshot: &Snapshot) {
     let help = "Connections that the server refused, or that were not made in time.";
     let name = "plimsoll_server_connections_refused_total";
     each(page, (name, Kind::Counter, help), &rows, |(s, _)| s.live.refusals());
+}
+
+/// Only of servers that are checked, from the first result on.
+fn checks(page: &mut Page, snapshot: &Snapshot) {
+    let mut rows: Vec<Row<LastCheck>> = Vec::new();
+    for backend in &snapshot.backends {
+        for (place, server) in backend.servers.iter().enumerate() {
+            let labels = format!("{},{}", label("backend", &backend.name), label("server", &server.name));
+            rows.extend(backend.last_check(place).map(|last| row(labels, last)));
+        }
+    }
+    let help = "Health checks of the server, by result.";
+    let mut family = page.family("plimsoll_server_checks_total", Kind::Counter, help);
+    for Row { labels, of } in &rows {
+        family.sample(&format!("{labels},{}", label("result", "passed")), of.passed);
+        family.sample(&format!("{labels},{}", label("result", "failed")), of.failed);
+    }
+    let help = "How long the last health check of the server took.";
+    let took = |last: &LastCheck| last.took.as_secs_f64();
+    each(page, ("plimsoll_server_check_duration_seconds", Kind::Gauge, help), &rows, took);
+    let help = "Time since the last health check of the server ended.";
+    let age = |last: &LastCheck| plimsoll_proxy::now().0.saturating_sub(last.at.0) as f64 / 1_000.0;
+    each(page, ("plimsoll_server_check_age_seconds", Kind::Gauge, help), &rows, age);
 }
 
 #[cfg(test)]

@@ -93,6 +93,7 @@ fn server(snapshot: &Snapshot, (backend, place): (usize, usize), server: &Server
         "state": condition.state.name(),
         "state_reason": condition.reason,
         "state_for_seconds": now().0.saturating_sub(condition.since.0) as f64 / 1000.0,
+        "check": check(&snapshot.backends[backend], place),
         "failures": server.live.failures(),
         "ejections": server.live.ejections(),
         "in_flight": server.live.in_flight(),
@@ -106,6 +107,20 @@ fn server(snapshot: &Snapshot, (backend, place): (usize, usize), server: &Server
     // Retries belong to the requests, not to the server that was tried last.
     shown.as_object_mut().map(|shown| shown.shift_remove("retries"));
     shown
+}
+
+/// What the last check of a server found; null without one.
+fn check(backend: &Backend, place: usize) -> Value {
+    backend.last_check(place).map_or(Value::Null, |last| {
+        json!({
+            "passes": last.result.is_ok(),
+            "reason": last.result.err().unwrap_or_default(),
+            "seconds_ago": now().0.saturating_sub(last.at.0) as f64 / 1000.0,
+            "took_ms": milliseconds(last.took.as_micros() as u64),
+            "passed": last.passed,
+            "failed": last.failed,
+        })
+    })
 }
 
 /// `own`, and behind it what was counted.

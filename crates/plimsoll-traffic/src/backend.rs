@@ -14,7 +14,7 @@ use plimsoll_config::model;
 
 use crate::budget::RetryBudget;
 use crate::hashing::Hashing;
-use crate::health::{Health, Record, Roster};
+use crate::health::{CheckRules, Health, Record, Roster};
 use crate::queue::Rules;
 use crate::ramp::{self, Ramp};
 use crate::rendezvous::Seat;
@@ -47,8 +47,6 @@ pub struct Backend {
     pub budget: Arc<RetryBudget>,
     /// When a server that fails is passed over.
     pub(crate) eject: Option<model::Eject>,
-    /// Servers are checked.
-    pub(crate) check: Option<model::Check>,
     /// Below so many percent that are well everybody serves.
     pub(crate) panic: u32,
     /// Goes from one configuration to the next: decisions are about those that are in force.
@@ -83,12 +81,13 @@ impl Backend {
     pub fn new(spec: &model::Backend, previous: Option<&Backend>) -> Backend {
         let known: HashMap<(&str, &model::Address), &Server> =
             previous.iter().flat_map(|b| b.servers.iter()).map(|s| ((&*s.name, &s.address), s)).collect();
-        let new_health = || match spec.check {
-            Some(_) => Arc::new(Health::new(Record::starting(previous.is_none()))),
-            None => Arc::default(),
-        };
         let server = |s: &model::Server| {
             let known = known.get(&(&*s.name, &s.address));
+            let check = spec.check_of(s).map(CheckRules::of);
+            let new_health = || match check {
+                Some(_) => Arc::new(Health::new(Record::starting(previous.is_none()))),
+                None => Arc::default(),
+            };
             Server {
                 name: s.name.as_str().into(),
                 address: s.address.clone(),
@@ -97,6 +96,7 @@ impl Backend {
                 backup: s.backup,
                 max_requests: s.max_requests,
                 live: known.map_or_else(Arc::default, |known| Arc::clone(&known.live)),
+                check,
                 health: known.map_or_else(new_health, |known| Arc::clone(&known.health)),
             }
         };
@@ -125,7 +125,6 @@ impl Backend {
             in_flight: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.in_flight)),
             budget: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.budget)),
             eject: spec.eject.clone(),
-            check: spec.check.clone(),
             panic: spec.panic,
             roster: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.roster)),
             rules: spec.queue.as_ref().map(rules),
@@ -144,7 +143,7 @@ impl Backend {
             roster.settle(self.panic, &self.ramp.trials);
         } else {
             for server in &self.servers {
-                let starts = self.check.is_some() && !server.health.record().has_begun();
+                let starts = server.check.is_some() && !server.health.record().has_begun();
                 if starts {
                     server.live.bar(true);
                 }

@@ -48,7 +48,7 @@ pub use balancer::{Ask, Balancer, NoServer, Session, Split};
 pub use budget::{RetryBudget, Savings};
 pub use dice::Dice;
 pub use hashing::hash_key;
-pub use health::{Condition, Remembered, State, Turn};
+pub use health::{Condition, LastCheck, Remembered, State, Turn};
 pub use hedge::{NoHedge, hedge_delay};
 pub use lease::Lease;
 pub use limit::{ClientSlot, Gate, GateSlot, PerClient};

@@ -129,6 +129,7 @@ mod tests {
             backup: false,
             max_requests: 1,
             live: Arc::new(live),
+            check: None,
             health: Arc::default(),
         }
     }

@@ -141,6 +141,7 @@ mod tests {
             priority: 0,
             backup: false,
             max_requests: 1,
+            check: None,
             health: Arc::default(),
             live: Arc::default(),
         };

@@ -13,7 +13,7 @@ use plimsoll_config::model::Address;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::ewma::stamp;
-use crate::health::Health;
+use crate::health::{CheckRules, Health};
 use crate::reported::Said;
 use crate::time::{Micros, Millis};
 
@@ -40,6 +40,8 @@ pub struct Server {
     pub max_requests: u32,
     /// Counters that all workers, and later configurations, share.
     pub live: Arc<Live>,
+    /// How many results of checks change its state; `None`: it is not checked.
+    pub(crate) check: Option<CheckRules>,
     /// Whether it can serve, and why not.
     pub(crate) health: Arc<Health>,
 }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use plimsoll_config::model::{AdminBind, Config};
 use plimsoll_control::admin::{Phase, Published};
 use plimsoll_control::admin_server::Admin;
+use plimsoll_control::checks::Checks;
 use plimsoll_control::exporter::Exporters;
 use plimsoll_control::handover::{Given, GivenDoor};
 use plimsoll_control::reload::{Outcome, Request, Watch, Wish};
@@ -39,6 +40,8 @@ const REPORT: Duration = Duration::from_millis(500);
 const WATCH: Duration = Duration::from_secs(1);
 /// How long a new process tries for the admin address of the old one.
 const ADMIN_HANDOVER: Duration = Duration::from_secs(10);
+/// How long a start waits for the first results of checks.
+const FIRST_CHECKS: Duration = Duration::from_secs(2);
 /// How long the last spans may take.
 const LAST_SPANS: Duration = Duration::from_secs(2);
 
@@ -65,6 +68,8 @@ pub(crate) struct Running {
     heartbeat: Heartbeat,
     /// Send what is traced.
     exporters: Exporters,
+    /// Ask servers whether they are well.
+    checks: Checks,
 }
 
 /// Why there is none.
@@ -81,6 +86,8 @@ pub(crate) enum Failed {
     Secret(String),
     /// Nothing can send spans.
     Tracing(io::Error),
+    /// Nothing can check servers.
+    Checks(io::Error),
 }
 
 impl fmt::Display for Failed {
@@ -90,6 +97,7 @@ impl fmt::Display for Failed {
             Failed::Passed(error) => error.fmt(f),
             Failed::Start(error) => error.fmt(f),
             Failed::Tracing(error) => write!(f, "cannot start what sends spans: {error}"),
+            Failed::Checks(error) => write!(f, "cannot start what checks servers: {error}"),
             Failed::Admin(address, error) => write!(f, "cannot listen on {address} ([admin] bind): {error}"),
             Failed::Secret(reason) => f.write_str(reason),
         }
@@ -121,6 +129,10 @@ pub(crate) async fn start(
     exporters.adopt(prepared);
     let (mut sockets, mut doors, old) = take(given, &snapshot);
     sockets.extend(passed(&snapshot.config).map_err(Failed::Passed)?);
+    let mut checks = Checks::default();
+    checks.prepare(&snapshot.config).map_err(Failed::Checks)?;
+    checks.adopt(&snapshot);
+    checks.first_results(&snapshot, FIRST_CHECKS).await;
     let proxy = Proxy::start(&snapshot, sockets).map_err(Failed::Start)?;
     let (ask, wishes) = mpsc::channel(4);
     let published = Arc::new(Published::new(Arc::clone(&snapshot), Some(ask)));
@@ -140,6 +152,7 @@ pub(crate) async fn start(
         admin_until: None,
         heartbeat,
         exporters,
+        checks,
     };
     match old {
         // An old process of a version that does not give its admin addresses holds them until it knows that this one serves.

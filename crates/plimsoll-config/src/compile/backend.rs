@@ -50,6 +50,7 @@ impl Compiler<'_> {
             slow_start: fields.time("slow_start").unwrap_or_default(),
             subset: self.subset(fields.table("subset")),
             reported: self.reported(fields.table("weights")),
+            check: self.backend_check(fields),
             eject: self.eject(fields),
             panic: fields.count("panic").unwrap_or_default(),
             queue: self.queue(fields),
@@ -109,8 +110,10 @@ impl Compiler<'_> {
             self.report.error(Problem::new(Code::KeyConflict, field.at, message).help(help));
         }
         let name = self.label(fields.text("name")).unwrap_or_else(|| written.text.to_owned());
+        let check = self.server_check(fields, &address);
         Some(Server {
             name,
+            check,
             address,
             weight: fields.number("weight").and_then(|weight| u16::try_from(weight).ok()).unwrap_or(0),
             priority: u8::try_from(priority).unwrap_or(u8::MAX),
@@ -278,6 +281,6 @@ impl Compiler<'_> {
 }
 
 /// An absolute path, with a query or without, that can stand in a request line as it is.
-fn is_target(text: &str) -> bool {
+pub(super) fn is_target(text: &str) -> bool {
     text.starts_with('/') && text.len() <= 1_024 && text.bytes().all(|b| b.is_ascii_graphic() && b != b'#')
 }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::Default::{Bool, Filled, Number, Percent, Required, Said, Text, Time};
-use super::health::EJECT;
+use super::health::{EJECT, HEALTH};
 use super::queue::QUEUE;
 use super::{Choice, Kind, Table, key};
 use crate::defaults as d;
@@ -86,6 +86,12 @@ pub(super) static BACKEND: Table = Table {
             "Where weights come from: `static`, the servers' own `weight`, or `orca`, what servers report, as a factor on it.",
         ),
         key(
+            "health",
+            Kind::ShortOrNo("path", &HEALTH),
+            Said("servers are not checked"),
+            "How servers are asked regularly whether they are well: a path, `\"tcp\"`, or a table with the keys below.",
+        ),
+        key(
             "eject",
             Kind::Switch(&EJECT),
             Filled,
@@ -104,7 +110,7 @@ pub(super) static BACKEND: Table = Table {
             "Where requests wait while every server has `max_requests` in flight: a table with the keys below, or `false` for nowhere; they are then refused at once.",
         ),
     ],
-    later: &["discover", "health", "retry", "tls", "proxy_protocol"],
+    later: &["discover", "retry", "tls", "proxy_protocol"],
     elsewhere: &[
         ("server", "servers"),
         ("to", "servers"),
@@ -112,6 +118,10 @@ pub(super) static BACKEND: Table = Table {
         ("policy", "balance"),
         ("lb_policy", "balance"),
         ("maxconn", "max_requests"),
+        ("check", "health"),
+        ("health_check", "health"),
+        ("healthcheck", "health"),
+        ("health_checks", "health"),
         ("outlier_detection", "eject"),
         ("passive_health", "eject"),
         ("healthy_panic_threshold", "panic"),
@@ -154,8 +164,14 @@ pub(super) static SERVER: Table = Table {
             Said("the backend's `max_requests`"),
             "Requests in flight at once, over all workers.",
         ),
+        key(
+            "health",
+            Kind::ShortOrNo("path", &HEALTH),
+            Said("the backend's `health`"),
+            "How this server is checked; `false`: it is not, and counts as well.",
+        ),
     ],
-    later: &["tls", "health", "zone", "slow_start"],
+    later: &["tls", "zone", "slow_start"],
     elsewhere: &[
         ("url", "address"),
         ("host", "address"),

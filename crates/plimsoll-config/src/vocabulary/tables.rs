@@ -5,7 +5,7 @@
 
 use super::Default::{Bool, Filled, Required, Said};
 use super::backends::{BACKEND, BALANCE, LISTEN, SERVER, SUBSET, WEIGHTS};
-use super::health::EJECT;
+use super::health::{EJECT, HEALTH};
 use super::limit::LIMIT;
 use super::queue::{PRIORITY, QUEUE};
 use super::retry::{HEDGE, RETRY};
@@ -24,6 +24,7 @@ pub(crate) static ALL: &[&Table] = &[
     &BALANCE,
     &SUBSET,
     &WEIGHTS,
+    &HEALTH,
     &EJECT,
     &QUEUE,
     &ROUTE,

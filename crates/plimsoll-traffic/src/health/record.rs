@@ -4,6 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use plimsoll_config::model;
 
+use super::checks::LastCheck;
 use crate::dice::Dice;
 use crate::server::Live;
 use crate::time::Millis;
@@ -108,6 +109,10 @@ pub(crate) struct Record {
     pub(crate) admitted: Millis,
     since: Millis,
     reason: String,
+    /// A check has passed, ever.
+    pub(crate) has_passed: bool,
+    /// What became of the last one, and of all.
+    pub(crate) last: Option<LastCheck>,
     /// It began with its backend: nobody served before it.
     pub(crate) first: bool,
     /// Requests and failures as they were at the last full seconds, newest last.
@@ -139,8 +144,8 @@ impl Record {
     /// Begins or ends to go by checks. One that served without them goes on until they fail.
     pub(crate) fn goes_by(&mut self, checks: bool) {
         match (self.check, checks) {
-            (Check::Off, true) => self.check = Check::Up,
-            (_, false) => self.check = Check::Off,
+            (Check::Off, true) => (self.check, self.has_passed) = (Check::Up, true),
+            (_, false) => (self.check, self.last) = (Check::Off, None),
             (_, true) => {}
         }
     }
@@ -148,6 +153,10 @@ impl Record {
     /// Whether a check has ever passed or failed, or none is needed.
     pub(crate) fn has_begun(&self) -> bool {
         self.check != Check::Starting
+    }
+
+    pub(crate) fn since(&self) -> Millis {
+        self.since
     }
 
     pub(crate) fn is_well(&self) -> bool {
@@ -241,6 +250,7 @@ impl Record {
             (_, Some(true)) => self.check = Check::Up,
             (_, Some(false)) => self.check = Check::Down,
         }
+        self.has_passed |= known.check.is_some();
         if let (Some(rules), Some(left)) = (rules, known.ejected_for) {
             // No longer than this configuration could make it.
             let left = left.min(rules.longest.as_millis() as u64 * 6 / 5);

@@ -98,10 +98,12 @@ impl Running {
         let prepared =
             self.exporters.prepare(config.tracing.as_ref()).map_err(|error| line(&Failed::Tracing(error)))?;
         let snapshot = Arc::new(Snapshot::new(config, Some(&before)).traced(prepared.queue()));
+        self.checks.prepare(&snapshot.config).map_err(|error| line(&Failed::Checks(error)))?;
         // The new admin addresses first: if one is taken, nothing else changes either.
         let admin = self.prepare_admin(&snapshot.config).map_err(|failed| line(&failed))?;
         self.proxy.publish(&snapshot).map_err(|error| line(&Failed::Start(error)))?;
         self.exporters.adopt(prepared);
+        self.checks.adopt(&snapshot);
         self.published.show(Arc::clone(&snapshot));
         // What was just taken is what later looks compare with.
         self.watch = snapshot.config.watch.then_some(watch);

@@ -1,0 +1,222 @@
+//! When which server is asked, and who hears of the result.
+//!
+//! In come snapshots; each server that is checked has a job, which keeps its rhythm as long as server and check stay. Jobs are spread over time: the
+//! first check of a new server is at once, the second after a random part of the interval, later ones an interval ± 20 % apart. At most so many go on at
+//! once, and never two for one server; what is due and has no room waits its turn.
+
+use std::collections::hash_map::RandomState;
+use std::collections::{BTreeSet, HashMap};
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::time::Duration;
+
+use plimsoll_config::model::{self, Address};
+use plimsoll_proxy::{Snapshot, now};
+use plimsoll_traffic::{Backend, Dice};
+use rustix::process::{Resource, getrlimit};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until};
+
+use super::question::{Question, Trouble};
+
+/// Checks at once: those of a thousand servers of which half hang.
+const MOST: usize = 256;
+/// The least time between two looks at what is due: with many servers a few are asked together, which halves what they cost, as the thread wakes less often.
+const LOOK: Duration = Duration::from_millis(25);
+/// The part of all descriptors that they may take.
+const PART: usize = 16;
+
+/// Everything that is checked.
+pub(super) struct Prober {
+    jobs: HashMap<u64, Job>,
+    ids: HashMap<Identity, u64>,
+    /// Those that are not being asked, by when they are to be.
+    due: BTreeSet<(Instant, u64)>,
+    running: JoinSet<Ended>,
+    /// By task: whose it is.
+    tasks: HashMap<tokio::task::Id, u64>,
+    most: usize,
+    /// When it was last looked what is due, and something was.
+    looked: Instant,
+    next: u64,
+    dice: Dice,
+}
+
+/// What a check found, and how long it took.
+type Ended = (Result<(), Trouble>, Duration);
+
+/// Backend, server, address.
+type Identity = (Box<str>, Box<str>, Address);
+
+struct Job {
+    question: Arc<Question>,
+    backend: Arc<Backend>,
+    server: usize,
+    /// When it is asked next; while it is being asked, when that began.
+    at: Instant,
+    asking: Option<AbortHandle>,
+    is_spread: bool,
+}
+
+impl Prober {
+    pub(super) fn new() -> Prober {
+        let limit = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |limit| limit as usize);
+        Prober {
+            jobs: HashMap::new(),
+            ids: HashMap::new(),
+            due: BTreeSet::new(),
+            running: JoinSet::new(),
+            tasks: HashMap::new(),
+            most: (limit / PART).clamp(1, MOST),
+            looked: Instant::now() - LOOK,
+            next: 0,
+            dice: Dice::new(RandomState::new().hash_one(std::process::id())),
+        }
+    }
+
+    /// Until nobody publishes any more. What is being asked then is abandoned.
+    pub(super) async fn run(mut self, mut changes: watch::Receiver<Option<Arc<Snapshot>>>) {
+        loop {
+            self.begin_due();
+            let next = self.due.first().filter(|_| self.running.len() < self.most);
+            let next = next.map(|&(at, _)| at.max(self.looked + LOOK));
+            // The losers are only waits: a result that is not taken now is taken in the next turn.
+            tokio::select! {
+                changed = changes.changed() => {
+                    let snapshot = changes.borrow_and_update().clone();
+                    match (changed, snapshot) {
+                        (Err(_), _) => return,
+                        (Ok(()), Some(snapshot)) => self.adopt(&snapshot),
+                        (Ok(()), None) => {}
+                    }
+                }
+                Some(ended) = self.running.join_next_with_id(), if !self.running.is_empty() => self.end(ended),
+                () = wait(next) => {}
+            }
+        }
+    }
+
+    /// Checks what `snapshot` says from now on.
+    fn adopt(&mut self, snapshot: &Snapshot) {
+        let mut before = std::mem::take(&mut self.ids);
+        for (spec, backend) in snapshot.config.backends.iter().zip(&snapshot.backends) {
+            for (server, known) in spec.servers.iter().enumerate() {
+                let Some(check) = spec.check_of(known) else { continue };
+                let identity = (spec.name.as_str().into(), known.name.as_str().into(), known.address.clone());
+                let question = question(check, &identity);
+                let id = before.remove(&identity);
+                let id = self.take(id, question, backend, server);
+                self.ids.insert(identity, id);
+            }
+        }
+        for id in before.into_values() {
+            if let Some(job) = self.jobs.remove(&id) {
+                self.due.remove(&(job.at, id));
+                if let Some(asking) = job.asking {
+                    asking.abort();
+                }
+            }
+        }
+    }
+
+    /// A job goes on, or begins.
+    fn take(&mut self, id: Option<u64>, question: Question, backend: &Arc<Backend>, server: usize) -> u64 {
+        let now = Instant::now();
+        let Some((id, job)) = id.and_then(|id| Some((id, self.jobs.get_mut(&id)?))) else {
+            // One of which something is known already comes from another process: it need not be asked at once.
+            let wait = if backend.awaits_check(server) { 0.0 } else { self.dice.unit() };
+            let at = now + question.check.every.mul_f64(wait);
+            let (id, backend) = (self.next, Arc::clone(backend));
+            self.next += 1;
+            let question = Arc::new(question);
+            self.jobs.insert(id, Job { question, backend, server, at, asking: None, is_spread: wait > 0.0 });
+            self.due.insert((at, id));
+            return id;
+        };
+        (job.backend, job.server) = (Arc::clone(backend), server);
+        if *job.question != question {
+            // What the old question finds says nothing any more, and the old rhythm may be slower by far.
+            let soon = now + question.check.every.mul_f64(self.dice.unit());
+            job.question = Arc::new(question);
+            match job.asking.take() {
+                Some(asking) => {
+                    asking.abort();
+                    self.tasks.remove(&asking.id());
+                }
+                None => {
+                    self.due.remove(&(job.at, id));
+                }
+            }
+            job.at = job.at.min(soon).max(now);
+            self.due.insert((job.at, id));
+        }
+        id
+    }
+
+    /// Asks those whose time has come, as far as there is room.
+    fn begin_due(&mut self) {
+        let now = Instant::now();
+        if now < self.looked + LOOK {
+            return;
+        }
+        while self.running.len() < self.most
+            && let Some(&(at, id)) = self.due.first()
+            && at <= now
+        {
+            self.due.pop_first();
+            self.looked = now;
+            let Some(job) = self.jobs.get_mut(&id) else { continue };
+            job.at = now;
+            let question = Arc::clone(&job.question);
+            let task = self.running.spawn(async move {
+                let began = Instant::now();
+                let result = question.ask().await;
+                (result, began.elapsed())
+            });
+            self.tasks.insert(task.id(), id);
+            job.asking = Some(task);
+        }
+    }
+
+    /// One has ended, or was abandoned.
+    fn end(&mut self, ended: Result<(tokio::task::Id, Ended), JoinError>) {
+        let (task, result) = match ended {
+            Ok((task, result)) => (task, Some(result)),
+            Err(error) => (error.id(), None),
+        };
+        let Some(id) = self.tasks.remove(&task) else { return };
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.asking = None;
+        let time = now();
+        match result {
+            Some((Ok(()), took)) => job.backend.probed(job.server, Ok(()), took, time),
+            Some((Err(Trouble::Server(reason)), took)) => {
+                job.backend.probed(job.server, Err(&reason), took, time);
+            }
+            Some((Err(Trouble::Ours), _)) | None => {}
+        }
+        let interval = job.backend.check_after(job.server, &job.question.check, time);
+        let part = if job.is_spread { 0.8 + 0.4 * self.dice.unit() } else { self.dice.unit() };
+        job.is_spread = true;
+        job.at = (job.at + interval.mul_f64(part)).max(Instant::now());
+        self.due.insert((job.at, id));
+    }
+}
+
+/// Never ready for nothing.
+async fn wait(until: Option<Instant>) {
+    match until {
+        Some(until) => sleep_until(until).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn question(check: &model::Check, (backend, server, address): &Identity) -> Question {
+    let address = match (address, check.port) {
+        (Address::Socket(address), Some(port)) => Address::Socket((address.ip(), port).into()),
+        (Address::Name(name, _), Some(port)) => Address::Name(name.clone(), port),
+        (address, _) => address.clone(),
+    };
+    Question { check: check.clone(), address, backend: backend.clone(), server: server.clone() }
+}

@@ -1,0 +1,100 @@
+//! One question to one server: whom to ask, what, and what came of it.
+
+use std::io;
+use std::time::Duration;
+
+use plimsoll_config::model::{Address, Check, How};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, timeout_at};
+
+use super::{http, program};
+
+/// What is asked of whom.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Question {
+    pub(super) check: Check,
+    /// Where to ask.
+    pub(super) address: Address,
+    pub(super) backend: Box<str>,
+    pub(super) server: Box<str>,
+}
+
+/// Why a check did not pass.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// The server's fault, in words.
+    Server(String),
+    /// This process lacks something, so that nothing is known of the server.
+    Ours,
+}
+
+/// A connection of whatever kind.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+impl Question {
+    /// Asks, and takes no longer than the check may.
+    pub(super) async fn ask(&self) -> Result<(), Trouble> {
+        let until = Instant::now() + self.check.timeout;
+        match &self.check.how {
+            How::Tcp => self.connect(until).await.map(drop),
+            How::Http(check) => {
+                let mut stream = self.connect(until).await?;
+                let answered = timeout_at(until, http::ask(&mut *stream, check, &self.address)).await;
+                answered.unwrap_or_else(|_| Err(self.late("no whole answer")))
+            }
+            How::Program(arguments) => {
+                let ended = timeout_at(until, program::run(arguments, self)).await;
+                ended.unwrap_or_else(|_| Err(self.late("the program did not end")))
+            }
+        }
+    }
+
+    fn late(&self, what: &str) -> Trouble {
+        Trouble::Server(format!("{what} within {}", seconds(self.check.timeout)))
+    }
+
+    async fn connect(&self, until: Instant) -> Result<Box<dyn Stream>, Trouble> {
+        let connected = timeout_at(until, dial(&self.address)).await;
+        match connected {
+            Ok(Ok(stream)) => Ok(stream),
+            // A Unix socket says EAGAIN when its server's queue is full.
+            Ok(Err(e)) if is_ours(&e) && !matches!(self.address, Address::Unix(_)) => Err(Trouble::Ours),
+            Ok(Err(e)) => Err(Trouble::Server(format!("no connection: {}", said(&e)))),
+            Err(_) => Err(self.late("no connection")),
+        }
+    }
+}
+
+async fn dial(address: &Address) -> io::Result<Box<dyn Stream>> {
+    Ok(match address {
+        Address::Socket(address) => Box::new(TcpStream::connect(address).await?),
+        Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
+        // Names are resolved before a snapshot is made.
+        Address::Name(name, _) => return Err(io::Error::other(format!("{name} was not resolved"))),
+    })
+}
+
+/// Whether an error says that this process or machine lacks something.
+pub(super) fn is_ours(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let shortages =
+        [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL, Errno::AGAIN];
+    error.raw_os_error().is_some_and(|code| shortages.iter().any(|e| e.raw_os_error() == code))
+}
+
+/// An error without its number.
+pub(super) fn said(error: &io::Error) -> String {
+    let text = error.to_string();
+    let end = text.find(" (os error").unwrap_or(text.len());
+    text[..end].to_ascii_lowercase()
+}
+
+fn seconds(time: Duration) -> String {
+    match time.as_millis() {
+        millis if millis % 1_000 == 0 => format!("{} s", millis / 1_000),
+        millis => format!("{millis} ms"),
+    }
+}
