@@ -192,9 +192,13 @@ impl<'a> Run<'a> {
                 }
             }
             Event::WaitEnds { worker } => self.wait_ends(worker),
-            Event::Change(_) | Event::Antagonist { .. } | Event::Board | Event::Bin | Event::Tick => {
-                self.surround(event);
-            }
+            Event::Change(_)
+            | Event::Antagonist { .. }
+            | Event::Board
+            | Event::Bin
+            | Event::Tick
+            | Event::Check { .. }
+            | Event::CheckLate { .. } => self.surround(event),
         }
     }
 

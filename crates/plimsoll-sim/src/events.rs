@@ -38,6 +38,10 @@ pub(crate) enum Event {
     Bin,
     /// Backends look after their servers, as production's control loop has them do.
     Tick,
+    /// An instance checks a server.
+    Check { instance: u32, server: u32 },
+    /// Its check has taken too long.
+    CheckLate { instance: u32, server: u32, began: u64 },
 }
 
 /// One attempt of one request; void when the request has moved on.
@@ -65,7 +69,16 @@ pub(crate) enum Ending {
 impl Event {
     /// True for what would go on for ever by itself, with no request in the world.
     fn is_background(self) -> bool {
-        matches!(self, Event::Change(_) | Event::Antagonist { .. } | Event::Board | Event::Bin | Event::Tick)
+        matches!(
+            self,
+            Event::Change(_)
+                | Event::Antagonist { .. }
+                | Event::Board
+                | Event::Bin
+                | Event::Tick
+                | Event::Check { .. }
+                | Event::CheckLate { .. }
+        )
     }
 }
 

@@ -278,9 +278,10 @@ impl Front {
         }
     }
 
-    /// Whether servers that fail are passed over.
-    pub(crate) fn ejects(&self) -> bool {
-        matches!(self, Front::Production(production) if production.pattern.eject.is_some())
+    /// Whether servers that fail, or whose checks do, are passed over.
+    pub(crate) fn watches(&self) -> bool {
+        let watches = |pattern: &model::Backend| pattern.eject.is_some() || pattern.check.is_some();
+        matches!(self, Front::Production(production) if watches(&production.pattern))
     }
 
     /// Ends ejections, and judges what was counted.
@@ -309,6 +310,20 @@ impl Front {
 impl Production {
     pub(crate) fn pattern(&self) -> &model::Backend {
         &self.pattern
+    }
+
+    /// How many there are.
+    pub(crate) fn instances(&self) -> u32 {
+        self.instances.len() as u32
+    }
+
+    pub(crate) fn instance(&self, instance: u32) -> &Backend {
+        &self.instances[instance as usize]
+    }
+
+    /// Production's index of a server of the world; `None` for one that is gone.
+    pub(crate) fn own(&self, server: u32) -> Option<usize> {
+        self.servers.binary_search(&server).ok()
     }
 
     fn staff(&mut self, dice: Vec<Dice>) {

@@ -7,6 +7,7 @@
 pub mod contracts;
 
 mod arrivals;
+mod checks;
 mod clients;
 mod engine;
 mod events;

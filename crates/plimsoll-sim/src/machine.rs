@@ -121,6 +121,11 @@ impl Machine {
         (done.job, self.reschedule(now))
     }
 
+    /// Whether it takes what comes and finishes nothing.
+    pub(crate) fn hangs(&self) -> bool {
+        self.speed == 0.0
+    }
+
     /// Changes its speed; `Some` is when the next job will be done.
     pub(crate) fn set_speed(&mut self, speed: f64, now: u64) -> Option<u64> {
         self.reschedule_after(now, |machine| machine.speed = speed)

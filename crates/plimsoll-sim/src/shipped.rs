@@ -1,6 +1,6 @@
 //! The scenarios that are part of the program.
 //!
-//! Thirteen stories in fourteen files: the one of a server that hangs and the one of a server that fails at once are told apart.
+//! Fourteen stories in fifteen files: the one of a server that hangs and the one of a server that fails at once are told apart.
 
 use crate::scenario::Scenario;
 
@@ -22,6 +22,7 @@ shipped!(
     "antagonist",
     "scale",
     "restart",
+    "health-checks",
     "retry-storm",
     "hedging",
     "membership-hash",

@@ -18,6 +18,8 @@ pub(crate) struct Streams {
     pub(crate) neighbours: Dice,
     /// Seeds of the balancers' own dice.
     pub(crate) balancers: Dice,
+    /// When servers are checked, and whether a check meets a failure.
+    pub(crate) checks: Dice,
     pub(crate) sampler: Sampler,
     keys: Option<Zipf>,
 }
@@ -38,6 +40,7 @@ impl Streams {
             network: stream(),
             neighbours: stream(),
             balancers: stream(),
+            checks: stream(),
             sampler: Sampler::new(world.service),
             keys: world.keys.map(Zipf::new),
         }

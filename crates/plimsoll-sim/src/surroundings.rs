@@ -75,7 +75,8 @@ impl Run<'_> {
         if self.front.board().is_some() {
             self.events.push(0, Event::Board);
         }
-        if self.front.ejects() {
+        self.begin_checks();
+        if self.front.watches() {
             self.events.push(self.now + TICK, Event::Tick);
         }
     }
@@ -87,6 +88,8 @@ impl Run<'_> {
             Event::Board => self.write_board(),
             Event::Bin => self.end_bin(),
             Event::Tick => self.tick(),
+            Event::Check { instance, server } => self.check(instance, server),
+            Event::CheckLate { instance, server, began } => self.check_late(instance, server, began),
             _ => unreachable!("events of requests are the engine's"),
         }
     }

@@ -46,3 +46,8 @@ fn a_limit_keeps_overload_useful() {
 fn hashes_move_what_they_should() {
     assert_as_expected("membership-hash");
 }
+
+#[test]
+fn checks_find_a_hang_in_time_and_a_rolling_restart_loses_nothing() {
+    assert_as_expected("health-checks");
+}

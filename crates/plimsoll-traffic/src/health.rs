@@ -13,8 +13,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use plimsoll_config::model;
 
-pub use self::checks::LastCheck;
 pub(crate) use self::checks::CheckRules;
+pub use self::checks::LastCheck;
 use self::record::{Check, Ejection};
 pub use self::record::{Condition, Remembered, State};
 pub(crate) use self::record::{Health, Record};

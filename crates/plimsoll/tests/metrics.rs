@@ -86,10 +86,12 @@ fn busy() -> (Counted, Vec<Origin>, Port) {
     let counted = Counted::start(&format!(
         "workers = 2\n[[listen]]\nbind = \"127.0.0.1:0\"\nto = \"good\"\n\
          [backend.good]\nservers = [\"{}\", \"{}\"]\nbalance = \"round_robin\"\n\
-         [backend.bad]\nservers = [\"{}\"]\n[[route]]\nname = \"cut\"\npath = \"/cut\"\nto = \"bad\"\nlimit = {{ rate = \"100/s\" }}",
+         [backend.bad]\nservers = [\"{}\"]\n[[route]]\nname = \"cut\"\npath = \"/cut\"\nto = \"bad\"\nlimit = {{ rate = \"100/s\" }}\n\
+         [backend.asked]\nservers = [\"{}\"]\nhealth = \"tcp\"\n[[route]]\npath = \"/asked\"\nto = \"asked\"",
         serving.address(),
         dead.address(),
-        cutting.address()
+        cutting.address(),
+        serving.address()
     ));
     let to = counted.plimsoll.address();
     let mut client = Client::connect(to);
