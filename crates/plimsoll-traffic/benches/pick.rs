@@ -1,4 +1,4 @@
-//! What a pick costs: each policy among 10 and 1,000 servers, with its slot taken and given back, a few other requests in flight.
+//! What a pick costs: each policy among 10, 100 and 1,000 servers, with its slot taken and given back, a few other requests in flight.
 //!
 //! `cargo bench -p plimsoll-traffic`. Also what a change of one of 10,000 servers costs: the tables and one worker's balancer.
 #![allow(
@@ -58,7 +58,7 @@ fn turn(balancer: &Rc<Balancer>, held: &mut VecDeque<Lease>, now: u64, dice: &mu
 
 fn picks(criterion: &mut Criterion) {
     for (name, balance, weighted) in policies() {
-        for count in [10, 1_000] {
+        for count in [10, 100, 1_000] {
             let mut dice = Dice::new(1);
             let balancer =
                 Balancer::new(Arc::new(Backend::new(&spec(&balance, count, weighted), None)), &mut dice);

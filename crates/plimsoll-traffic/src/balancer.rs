@@ -227,9 +227,11 @@ impl Balancer {
             },
             Policy::LeastConn(_) if tier.members.len() <= LEAST_CONN_SCAN => None,
             Policy::LeastConn(recent) => {
-                let mut drawn = || draw(None).map(|index| self.standing(index, question));
-                let best = (1..SAMPLE).try_fold(drawn()?, |best, _| Some(recent.lighter(best, drawn()?)));
-                best.map(|best| best.index)
+                // All are drawn before two are compared: so their cache lines come together, not each after a branch nobody foresees.
+                let drawn: [_; SAMPLE] = std::array::from_fn(|_| draw(None));
+                let standings = drawn.map(|index| Some(self.standing(index?, question)));
+                let best = standings.into_iter().reduce(|best, next| Some(recent.lighter(best?, next?)));
+                best?.map(|best| best.index)
             }
             Policy::Prequal(prequal) => self.heard_of(prequal, tier, question, dice),
         }
@@ -404,15 +406,7 @@ impl Balancer {
         question: &Question<'_>,
         dice: &mut Dice,
     ) -> Option<u32> {
-        let group = Group { tier: question.level, refused: false };
-        let drawn = match except {
-            None => tier.weights.draw(dice),
-            Some(except) => tier.weights.draw_except(except, dice),
-        };
-        match drawn {
-            Some(index) if self.open(index, question, group) && self.admits(index, question, dice) => drawn,
-            _ => self.draw_again(tier, except, question, dice),
-        }
+        self.try_draw(tier, except, question, dice).or_else(|| self.draw_again(tier, except, question, dice))
     }
 
     /// The first draw hit one that can't.
@@ -424,14 +418,24 @@ impl Balancer {
         question: &Question<'_>,
         dice: &mut Dice,
     ) -> Option<u32> {
+        (1..DRAWS).find_map(|_| self.try_draw(tier, except, question, dice))
+    }
+
+    /// Draws once; `None` when that one can't.
+    #[inline(always)]
+    fn try_draw(
+        &self,
+        tier: &Tier,
+        except: Option<u32>,
+        question: &Question<'_>,
+        dice: &mut Dice,
+    ) -> Option<u32> {
         let group = Group { tier: question.level, refused: false };
-        (1..DRAWS).find_map(|_| {
-            let drawn = match except {
-                None => tier.weights.draw(dice),
-                Some(except) => tier.weights.draw_except(except, dice),
-            };
-            drawn.filter(|&index| self.open(index, question, group) && self.admits(index, question, dice))
-        })
+        let drawn = match except {
+            None => tier.weights.draw(dice),
+            Some(except) => tier.weights.draw_except(except, dice),
+        };
+        drawn.filter(|&index| self.open(index, question, group) && self.admits(index, question, dice))
     }
 
     /// Draws one of `eligible`, or one but `except`, by weight.
