@@ -6,6 +6,7 @@
 
 mod admin;
 mod backend;
+mod discover;
 mod health;
 mod limit;
 mod listener;

@@ -213,3 +213,32 @@ pub const LONGEST_TOKEN: usize = 1_024;
 pub const MOST_RESOLUTIONS: usize = 8;
 /// All names of a reload or a start together: three name servers, twice asked for five seconds, may not answer for one name.
 pub const RESOLVE: Duration = seconds(30);
+
+/// Servers that a source may name: more are a mistake or an attack, and tables of so many are built in some milliseconds.
+pub const MOST_DISCOVERED: usize = 10_000;
+/// Bytes of a list: so many servers with all they can say.
+pub const LARGEST_LIST: usize = 4 << 20;
+/// Names that one source may lead to, as targets of SRV records or in a list: each is asked for by itself.
+pub const MOST_NAMES: usize = 1_000;
+/// Names that one source asks for at once.
+pub const NAMES_AT_ONCE: usize = 16;
+/// How often a list is asked for at most, and at least.
+pub const SHORTEST_POLL: Duration = seconds(1);
+/// The other end.
+pub const LONGEST_POLL: Duration = seconds(3_600);
+/// How often a file is looked at: reading it costs microseconds.
+pub const FILE_POLL: Duration = seconds(1);
+/// How often a URL is asked: a change is there within seconds, and a thousand balancers are a hundred questions a second.
+pub const HTTP_POLL: Duration = seconds(10);
+/// Least life of a DNS answer: a TTL of 0 is no reason to ask without end.
+pub const SHORTEST_TTL: Duration = seconds(1);
+/// Greatest life of a DNS answer: a server that is gone is noticed within a minute, whatever its TTL was.
+pub const LONGEST_TTL: Duration = seconds(60);
+/// Life of a DNS answer that does not say: that there is none of a kind often comes without a TTL, and so does what stands in /etc/hosts.
+pub const UNKNOWN_TTL: Duration = seconds(10);
+/// Longest wait between two questions to a source that fails; the first wait is a second, each further one twice as long.
+pub const LONGEST_SOURCE_RETRY: Duration = seconds(30);
+/// One question to a source in all: above what a name server that is silent takes with its retries.
+pub const SOURCE_PATIENCE: Duration = seconds(15);
+/// How long a start and a reload wait for the first answers: nothing serves before, so that a start is no storm of 503.
+pub const FIRST_ANSWER: Duration = seconds(5);

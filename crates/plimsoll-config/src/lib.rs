@@ -14,6 +14,7 @@ pub mod defaults;
 mod effective;
 mod flags;
 mod interpolate;
+mod list;
 mod merge;
 pub mod model;
 mod node;
@@ -29,6 +30,7 @@ mod units;
 mod vocabulary;
 
 pub use flags::from_flags;
+pub use list::parse_list;
 pub use problem::{Code, Problem, Problems};
 pub use schema::schema;
 pub use source::Source;

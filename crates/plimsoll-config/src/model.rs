@@ -4,6 +4,7 @@
 //! names refer to things that exist, numbers are in range, times are positive. Nothing here knows TOML, files or sockets.
 
 mod admin;
+mod discover;
 mod health;
 mod limit;
 mod queue;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use self::admin::{Admin, AdminBind, Token};
+pub use self::discover::{Discover, Source};
 pub use self::health::{Check, Eject, How, HttpCheck, Pattern, ServerCheck};
 pub use self::limit::Limit;
 pub use self::queue::{Class, Priority, Queue};
@@ -79,8 +81,10 @@ pub struct Listener {
 pub struct Backend {
     /// Unique. A listener's inline server list is named after its bind text, e.g. `listen :8080`.
     pub name: String,
-    /// At least one.
+    /// Those of the file, then those that were discovered. At least one, unless it discovers them.
     pub servers: Vec<Server>,
+    /// Where further servers come from.
+    pub discover: Option<Discover>,
     /// How one is chosen.
     pub balance: Balance,
     /// How long the share of a new server grows until it is what its weight says; zero: it is so from the start.
@@ -106,6 +110,7 @@ impl Backend {
         Backend {
             name,
             servers,
+            discover: None,
             balance,
             slow_start,
             subset: None,

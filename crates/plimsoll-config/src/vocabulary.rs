@@ -5,6 +5,7 @@
 //! Never holds rules that need more than one key: those are in `compile`.
 
 mod backends;
+mod discover;
 mod health;
 mod limit;
 mod queue;

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use plimsoll_config::model::{Action, Address, Balance, HashKey};
+use plimsoll_config::model::{self, Action, Address, Balance, HashKey};
 use plimsoll_config::{Loaded, Source, from_flags, includes, load, schema};
 
 fn example(name: &str) -> Loaded {
@@ -108,6 +108,10 @@ fn the_examples_mean_what_they_are_named_after() {
     assert!(example("backup.toml").config.backends[0].servers.iter().any(|server| server.backup));
     let unix = example("unix-socket.toml").config;
     assert!(unix.backends[0].servers.iter().all(|server| matches!(server.address, Address::Unix(_))));
+    let discover = example("discover.toml").config;
+    assert!(
+        matches!(&discover.backends[0].discover, Some(found) if matches!(found.source, model::Source::Dns { .. }))
+    );
     assert!(!example("behind-cdn.toml").config.trusted.is_empty());
 }
 

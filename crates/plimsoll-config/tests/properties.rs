@@ -1,7 +1,10 @@
 //! What holds for any text: `load` judges it, and never panics; what it accepts it can write and read again.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use plimsoll_config::{Source, from_flags, includes, load};
+use std::collections::HashSet;
+
+use plimsoll_config::defaults::MOST_DISCOVERED;
+use plimsoll_config::{Source, from_flags, includes, load, parse_list};
 use proptest::prelude::*;
 
 fn judge(text: String) {
@@ -77,6 +80,42 @@ fn piece() -> impl Strategy<Value = String> {
     ]
 }
 
+/// Pieces of lists of servers.
+fn list_piece() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec![
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        ":",
+        "\"a:1\"",
+        "\"b:2\"",
+        "\"address\":",
+        "\"name\":",
+        "\"weight\":",
+        "1",
+        "65536",
+        "-1",
+        "1e9",
+        "true",
+        "null",
+        "\"targets\":",
+        "\"labels\":",
+        "\"plimsoll_weight\":",
+        "\"plimsoll_backup\":",
+        "\"3\"",
+        "\"\"",
+        "[\"a:1\"",
+        ",\"c:3\"",
+        "[{\"targets\":[\"a:1\"",
+        "]}]",
+        "\"unix:/a\"",
+        "\"[::1]:8\"",
+        "\u{e9}",
+    ])
+}
+
 proptest! {
     #[test]
     fn any_text_is_judged_without_a_panic(text in any::<String>()) {
@@ -93,6 +132,28 @@ proptest! {
         let full = include_str!("../../../examples/full.toml");
         let (start, end) = (full.floor_char_boundary(start), full.floor_char_boundary(start + length));
         judge(full[start..end].to_owned());
+    }
+
+    #[test]
+    fn any_list_is_judged_without_a_panic_and_names_nobody_twice(pieces in prop::collection::vec(list_piece(), 0..40)) {
+        if let Ok(servers) = parse_list(pieces.concat().as_bytes(), 1) {
+            let names: HashSet<&str> = servers.iter().map(|server| server.name.as_str()).collect();
+            prop_assert_eq!(names.len(), servers.len());
+            prop_assert!(servers.len() <= MOST_DISCOVERED);
+        }
+    }
+
+    #[test]
+    fn a_good_list_is_read_whole(ports in prop::collection::hash_set(1..u16::MAX, 0..40), in_groups: bool) {
+        let addresses: Vec<String> = ports.iter().map(|port| format!("\"10.0.0.1:{port}\"")).collect();
+        let text = match in_groups {
+            true => format!("[{{\"targets\": [{}]}}]", addresses.join(",")),
+            false => format!("[{}]", addresses.join(",")),
+        };
+        prop_assert_eq!(parse_list(text.as_bytes(), 1).unwrap().len(), ports.len());
+        for cut in 0..text.len() {
+            prop_assert!(parse_list(&text.as_bytes()[..cut], 1).is_err(), "half a list is none");
+        }
     }
 
     #[test]

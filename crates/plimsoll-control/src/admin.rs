@@ -23,6 +23,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admin_server::Guard;
+use crate::discovery::Origin;
 use crate::exposition::CONTENT_TYPE;
 use crate::metrics::{self, Reloads};
 use crate::reload::{Request as Asked, Wish};
@@ -34,6 +35,8 @@ pub struct Published {
     pub started: Instant,
     /// The configuration in force, with everything that is counted about it; swapped by the loop that reloads.
     snapshot: Mutex<Arc<Snapshot>>,
+    /// Where servers come from, beside the file.
+    origins: Mutex<Vec<Arc<Origin>>>,
     pub(crate) reloads: Reloads,
     /// Asks that loop.
     ask: Option<mpsc::Sender<Asked>>,
@@ -58,6 +61,7 @@ impl Published {
         Published {
             started: Instant::now(),
             snapshot: Mutex::new(snapshot),
+            origins: Mutex::default(),
             reloads: Reloads::new(),
             ask,
             phase: AtomicU8::new(Phase::Starting as u8),
@@ -72,6 +76,16 @@ impl Published {
     /// Says what is in force from now on.
     pub fn show(&self, snapshot: Arc<Snapshot>) {
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+    }
+
+    /// The sources of servers.
+    pub fn origins(&self) -> Vec<Arc<Origin>> {
+        self.origins.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says which they are from now on.
+    pub fn show_origins(&self, origins: Vec<Arc<Origin>>) {
+        *self.origins.lock().unwrap_or_else(PoisonError::into_inner) = origins;
     }
 
     /// Counts a reload. For the loop that reloads.
@@ -189,7 +203,7 @@ async fn status(State(published): State<Arc<Published>>) -> Json<Value> {
 
 async fn metrics_page(State(published): State<Arc<Published>>) -> Response {
     let is_ready = published.phase() == Phase::Serving;
-    let page = metrics::page(&published.snapshot(), &published.reloads, is_ready);
+    let page = metrics::page(&published.snapshot(), &published.reloads, &published.origins(), is_ready);
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], page).into_response()
 }
 

@@ -41,7 +41,18 @@ pub struct Given {
     pub doors: Vec<GivenDoor>,
     /// What was learned, as `Snapshot::learned` puts it.
     pub learned: Value,
+    /// Lists of servers, as `Sources::handed` puts them.
+    pub discovered: Value,
     stream: UnixStream,
+}
+
+/// What a new process is told beside what it is given.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// What was learned about servers.
+    pub learned: Value,
+    /// Lists of servers.
+    pub discovered: Value,
 }
 
 /// A bound admin address on its way to another process.
@@ -71,7 +82,7 @@ pub fn start(
     arguments: &[std::ffi::OsString],
     sockets: &[BorrowedFd<'_>],
     admins: &[Admin],
-    learned: &Value,
+    told: &Told,
 ) -> io::Result<(Child, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     let mut child = Command::new(program)
@@ -80,7 +91,7 @@ pub fn start(
         .env_remove("WATCHDOG_PID") // it becomes the process that systemd watches
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .spawn()?;
-    if let Err(e) = give(&ours, sockets, admins, learned) {
+    if let Err(e) = give(&ours, sockets, admins, told) {
         let _ = child.kill(); // it may have ended by itself, which is why giving failed
         let _ = child.wait();
         return Err(e);
@@ -92,12 +103,16 @@ fn give(
     mut stream: &UnixStream,
     sockets: &[BorrowedFd<'_>],
     admins: &[Admin],
-    learned: &Value,
+    told: &Told,
 ) -> io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))?;
     let doors: Vec<Value> =
         admins.iter().map(|admin| json!([admin.bind().to_string(), admin.identity()])).collect();
-    let text = json!({ "sockets": sockets.len(), "admin": doors, "learned": learned }).to_string();
+    let Told { learned, discovered } = told;
+    let text = json!({
+        "sockets": sockets.len(), "admin": doors, "learned": learned, "discovered": discovered,
+    });
+    let text = text.to_string();
     stream.write_all(&(text.len() as u64).to_be_bytes())?;
     stream.write_all(text.as_bytes())?;
     let behind = admins.iter().map(Admin::socket);
@@ -146,7 +161,8 @@ fn receive(mut stream: UnixStream) -> io::Result<Given> {
         Ok(GivenDoor { bind, identity, socket: receive_socket(&stream)? })
     });
     let doors = doors.collect::<io::Result<_>>()?;
-    Ok(Given { sockets, doors, learned: said["learned"].take(), stream })
+    let (learned, discovered) = (said["learned"].take(), said["discovered"].take());
+    Ok(Given { sockets, doors, learned, discovered, stream })
 }
 
 fn receive_socket(stream: &UnixStream) -> io::Result<OwnedFd> {
@@ -173,10 +189,11 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let _waiting = TcpStream::connect(address).unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
-        give(&ours, &[listener.as_fd()], &[], &json!({ "a": 1 })).unwrap();
+        let told = Told { learned: json!({ "a": 1 }), discovered: json!([2]) };
+        give(&ours, &[listener.as_fd()], &[], &told).unwrap();
         drop(listener);
         let given = receive(theirs).unwrap();
-        assert_eq!(given.learned["a"], 1);
+        assert_eq!((&given.learned["a"], &given.discovered[0]), (&json!(1), &json!(2)));
         assert_eq!(given.sockets[0].local_addr().unwrap(), address);
         given.sockets[0].accept().unwrap();
         given.ready();

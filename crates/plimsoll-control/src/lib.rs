@@ -7,6 +7,7 @@ pub mod admin;
 pub mod admin_server;
 pub mod checks;
 mod collector;
+pub mod discovery;
 pub mod exporter;
 mod exposition;
 pub mod files;

@@ -4,12 +4,14 @@
 //! configuration and words of closed lists, never anything that a client sent, so their number is bounded.
 
 use std::fmt::Display;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use plimsoll_proxy::{CODES, ListenerTotals, ServerTotals, Snapshot, Stats, Totals, WorkerLoad};
 use plimsoll_traffic::{Backend, LastCheck, Server};
 
+use crate::discovery::{Known, Origin};
 use crate::exporter::COUNTS;
 use crate::exposition::{Kind, Page, label};
 use crate::process::Process;
@@ -80,7 +82,12 @@ fn each<T, V: Display>(
 }
 
 /// The whole page.
-pub(crate) fn page(snapshot: &Snapshot, reloads: &Reloads, is_ready: bool) -> String {
+pub(crate) fn page(
+    snapshot: &Snapshot,
+    reloads: &Reloads,
+    origins: &[Arc<Origin>],
+    is_ready: bool,
+) -> String {
     let mut page = Page::default();
     let stats = &snapshot.stats;
     let listeners = stats.listeners();
@@ -101,6 +108,7 @@ pub(crate) fn page(snapshot: &Snapshot, reloads: &Reloads, is_ready: bool) -> St
     backends(&mut page, snapshot);
     servers(&mut page, snapshot);
     checks(&mut page, snapshot);
+    discovery(&mut page, origins);
     page.finish()
 }
 
@@ -379,6 +387,30 @@ fn checks(page: &mut Page, snapshot: &Snapshot) {
     let help = "Time since the last health check of the server ended.";
     let age = |last: &LastCheck| plimsoll_proxy::now().0.saturating_sub(last.at.0) as f64 / 1_000.0;
     each(page, ("plimsoll_server_check_age_seconds", Kind::Gauge, help), &rows, age);
+}
+
+fn discovery(page: &mut Page, origins: &[Arc<Origin>]) {
+    let rows: Vec<Row<Known>> =
+        origins.iter().map(|origin| row(label("backend", &origin.backend), origin.known())).collect();
+    let help = "Servers in the last good list of the backend's source.";
+    let count = |known: &Known| known.servers.as_ref().map_or(0, |servers| servers.len());
+    each(page, ("plimsoll_discovery_servers", Kind::Gauge, help), &rows, count);
+    let help = "Whether the last question to the backend's source failed: 1, or 0.";
+    let name = "plimsoll_discovery_failing";
+    each(page, (name, Kind::Gauge, help), &rows, |known| u8::from(known.is_failing));
+    let help = "Questions to the backend's source, by result.";
+    let mut family = page.family("plimsoll_discovery_questions_total", Kind::Counter, help);
+    for Row { labels, of: known } in &rows {
+        family.sample(&format!("{labels},{}", label("result", "success")), known.successes);
+        family.sample(&format!("{labels},{}", label("result", "failure")), known.failures);
+    }
+    let help = "Lists of the backend's source that differed from the one before.";
+    each(page, ("plimsoll_discovery_changes_total", Kind::Counter, help), &rows, |known| known.changes);
+    let help =
+        "When the backend's source last gave a good answer, in seconds since 1970; 0 before the first.";
+    let name = "plimsoll_discovery_last_success_timestamp_seconds";
+    let since = |time: SystemTime| time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    each(page, (name, Kind::Gauge, help), &rows, |known| known.success.map_or(0, since));
 }
 
 #[cfg(test)]

@@ -3,12 +3,15 @@
 //! Says what there is (listeners, routes, backends, servers), how loaded it is, and what was counted since the start. Keys are
 //! added, never renamed. Times are in milliseconds, as their names say, and null where nothing was measured.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use plimsoll_config::model::Address;
 use plimsoll_proxy::{BOUNDS, CODES, Durations, ListenerTotals, Snapshot, Totals, now};
 use plimsoll_traffic::{Backend, Server};
 use serde_json::{Map, Value, json};
 
 use crate::admin::Published;
+use crate::discovery::Origin;
 
 /// The document.
 pub(crate) fn document(published: &Published) -> Value {
@@ -38,7 +41,7 @@ pub(crate) fn document(published: &Published) -> Value {
         "listeners": stats.listeners().iter().map(listener).collect::<Vec<_>>(),
         "routes": routes.collect::<Vec<_>>(),
         "backends": snapshot.backends.iter().enumerate()
-            .map(|(n, b)| backend(&snapshot, n, b)).collect::<Vec<_>>(),
+            .map(|(n, b)| backend(published, &snapshot, n, b)).collect::<Vec<_>>(),
     })
 }
 
@@ -54,7 +57,7 @@ fn listener(listener: &ListenerTotals) -> Value {
     merge(own, &listener.traffic)
 }
 
-fn backend(snapshot: &Snapshot, number: usize, backend: &Backend) -> Value {
+fn backend(published: &Published, snapshot: &Snapshot, number: usize, backend: &Backend) -> Value {
     let in_flight: u64 = backend.servers.iter().map(|server| u64::from(server.live.in_flight())).sum();
     let waits = snapshot.stats.waits(number);
     let own = json!({
@@ -68,12 +71,34 @@ fn backend(snapshot: &Snapshot, number: usize, backend: &Backend) -> Value {
         },
     });
     let mut shown = merge(own, &snapshot.stats.backend(number));
+    let origins = published.origins();
+    let origin = origins.iter().find(|origin| *origin.backend == *backend.name);
+    shown["discovery"] = origin.map(|origin| discovery(origin)).into();
     let servers = backend.servers.iter().enumerate();
     let (healthy, _) = backend.healthy();
     shown["healthy"] = healthy.into();
     shown["panic"] = backend.panics().into();
     shown["servers"] = servers.map(|(place, s)| server(snapshot, (number, place), s)).collect();
     shown
+}
+
+/// Where servers come from, and how that goes; `null` where all are in the file.
+fn discovery(origin: &Origin) -> Value {
+    let known = origin.known();
+    let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let failure = known.failure.as_ref();
+    json!({
+        "source": origin.spec.source.to_string(),
+        "servers": known.servers.as_ref().map(|servers| servers.len()),
+        "failing": known.is_failing,
+        "last_success_unix_seconds": known.success.map(seconds),
+        "age_seconds": known.success.and_then(|time| time.elapsed().ok()).map(|age| age.as_secs()),
+        "last_error": failure.map(|(_, reason)| reason),
+        "last_error_unix_seconds": failure.map(|(time, _)| seconds(*time)),
+        "successes": known.successes,
+        "failures": known.failures,
+        "changes": known.changes,
+    })
 }
 
 fn server(snapshot: &Snapshot, (backend, place): (usize, usize), server: &Server) -> Value {
@@ -88,6 +113,7 @@ fn server(snapshot: &Snapshot, (backend, place): (usize, usize), server: &Server
         "name": server.name,
         "address": address,
         "weight": server.weight,
+        "priority": server.priority,
         "backup": server.backup,
         "max_requests": server.max_requests,
         "state": condition.state.name(),

@@ -33,7 +33,7 @@ pub struct Backend {
     pub servers: Box<[Server]>,
     /// How one is chosen.
     pub balance: model::Balance,
-    /// By priority, then the backups. At least one.
+    /// By priority, then the backups; none where there are no servers.
     pub(crate) tiers: Box<[Tier]>,
     /// Over the servers that have a weight; 1 when none has.
     pub(crate) mean_weight: f32,

@@ -93,7 +93,7 @@ pub enum NoServer {
     Full,
     /// This request has tried all of them.
     Tried,
-    /// All weights are 0, or health keeps all servers out.
+    /// There are no servers, all weights are 0, or health keeps all out.
     None,
 }
 
@@ -301,9 +301,11 @@ impl Balancer {
     fn survey(&self, question: &Question<'_>) -> Result<Group, NoServer> {
         let mut eligible = self.eligible.borrow_mut();
         eligible.clear();
-        let (tiers, first) = (self.backend.tiers.len(), question.level);
+        let tiers = self.backend.tiers.len();
         for refused in [false, true] {
-            for tier in std::iter::once(first).chain((0..tiers).filter(|&tier| tier != first)) {
+            // Without servers there is not even a first one.
+            let first = (question.level..tiers).take(1);
+            for tier in first.chain((0..tiers).filter(|&tier| tier != question.level)) {
                 let group = Group { tier, refused };
                 let mut full = false;
                 for &index in &self.backend.tiers[tier].members {

@@ -4,12 +4,13 @@
 //! cut. Tells on standard error where it listens, one line a listener, and then that it is ready.
 
 mod admin;
+mod discovering;
 mod reloading;
 
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,7 @@ use plimsoll_proxy::{Proxy, Snapshot, StartError, notice};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
+use self::discovering::Listed;
 use self::reloading::Reloading;
 use crate::exit::Exit;
 use crate::upgrade::{self, Upgrade};
@@ -55,6 +57,8 @@ pub(crate) struct Running {
     old_admin: Vec<Admin>,
     /// Names of a new configuration are being resolved.
     reloading: Option<Reloading>,
+    /// The configuration of the file and the servers beside it.
+    listed: Listed,
     /// Where the configuration came from; `None` if it came from options.
     file: Option<PathBuf>,
     wishes: mpsc::Receiver<Request>,
@@ -118,14 +122,16 @@ impl Failed {
 pub(crate) async fn start(
     mut config: Config,
     file: Option<PathBuf>,
-    given: Option<Given>,
+    mut given: Option<Given>,
 ) -> Result<Running, Failed> {
     let program = upgrade::own_program();
     read_sticky_secret(&mut config).map_err(Failed::Secret)?;
     let config = begin_to_resolve(config)?.outcome().await.map_err(|all| unresolved(&all))?;
     let mut exporters = Exporters::default();
     let prepared = exporters.prepare(config.tracing.as_ref()).map_err(Failed::Tracing)?;
-    let snapshot = Arc::new(Snapshot::new(config, None).traced(prepared.queue()));
+    let handed = given.as_mut().map(|given| given.discovered.take()).unwrap_or_default();
+    let listed = Listed::first(config, &handed).await;
+    let snapshot = Arc::new(Snapshot::new(listed.whole(), None).traced(prepared.queue()));
     exporters.adopt(prepared);
     let (mut sockets, mut doors, old) = take(given, &snapshot);
     sockets.extend(passed(&snapshot.config).map_err(Failed::Passed)?);
@@ -136,6 +142,7 @@ pub(crate) async fn start(
     let proxy = Proxy::start(&snapshot, sockets).map_err(Failed::Start)?;
     let (ask, wishes) = mpsc::channel(4);
     let published = Arc::new(Published::new(Arc::clone(&snapshot), Some(ask)));
+    published.show_origins(listed.sources.origins());
     let watch = file.as_deref().filter(|_| snapshot.config.watch).map(Watch::new);
     let heartbeat = Heartbeat::new();
     let mut running = Running {
@@ -144,6 +151,7 @@ pub(crate) async fn start(
         admin: Vec::new(),
         old_admin: Vec::new(),
         reloading: None,
+        listed,
         file,
         wishes,
         watch,
@@ -319,7 +327,7 @@ impl Running {
         };
         let begun = match self.upgrade {
             Some(_) => Err("an upgrade is under way already".to_owned()),
-            None => program.and_then(|program| Upgrade::start(&program, &self.proxy, &self.admin)),
+            None => program.and_then(|program| self.start_upgrade(&program)),
         };
         match begun {
             Ok(mut upgrade) => {
@@ -335,6 +343,10 @@ impl Running {
                 }
             }
         }
+    }
+
+    fn start_upgrade(&self, program: &Path) -> Result<Upgrade, String> {
+        Upgrade::start(program, &self.proxy, &self.admin, &self.listed.sources)
     }
 
     /// True if a new process serves now.
@@ -399,9 +411,10 @@ impl Running {
                         self.begin_reload(None);
                     }
                 }
-                config = Reloading::resolved(self.reloading.as_mut()), if self.reloading.is_some() => {
-                    self.end_reload(config);
+                step = Reloading::step(self.reloading.as_mut()), if self.reloading.is_some() => {
+                    self.go_on_reloading(step);
                 }
+                () = self.listed.due() => self.take_lists(),
                 _ = signals.upgrade.recv() => self.begin_upgrade(None, None),
             }
         }

@@ -91,6 +91,7 @@ fn page(now: &Value, before: Option<(&Value, Duration)>) -> String {
         out.push_str(&table.text());
     }
     backends(&mut out, now, &look);
+    sources(&mut out, now);
     out
 }
 
@@ -108,6 +109,11 @@ fn warnings(out: &mut String, now: &Value) {
     }
     for backend in array(&now["backends"]) {
         unwell(out, backend);
+    }
+    for backend in array(&now["backends"]).iter().filter(|backend| backend["discovery"]["failing"] == true) {
+        let found = &backend["discovery"];
+        let (name, source) = (text(&backend["name"]), text(&found["source"]));
+        writeln!(out, "! backend {name}: {source} fails: {}", text(&found["last_error"])).expect("a String");
     }
 }
 
@@ -127,6 +133,27 @@ fn unwell(out: &mut String, backend: &Value) {
         let (server, state, reason) =
             (text(&server["name"]), text(&server["state"]), text(&server["state_reason"]));
         writeln!(out, "! server {name}/{server} is {state} for {since}: {reason}").expect("a String");
+    }
+}
+
+/// Where servers come from, where that is not the file.
+fn sources(out: &mut String, now: &Value) {
+    let heads = ["DISCOVERY", "SERVERS", "LAST ANSWER", "SOURCE"].map(str::to_owned);
+    let mut table = Table::new(&heads);
+    let mut is_empty = true;
+    for backend in array(&now["backends"]) {
+        let found = &backend["discovery"];
+        if !found.is_object() {
+            continue;
+        }
+        is_empty = false;
+        let age = found["age_seconds"].as_u64();
+        let age = age.map_or_else(|| "none yet".to_owned(), |age| format!("{} ago", duration(age)));
+        let servers = found["servers"].as_u64().map_or_else(|| "-".to_owned(), |n| n.to_string());
+        table.row(vec![text(&backend["name"]), servers, age, text(&found["source"])]);
+    }
+    if !is_empty {
+        out.push_str(&table.text());
     }
 }
 
@@ -306,6 +333,23 @@ mod tests {
         now["log_lines_dropped"] = json!(7);
         let text = page(&now, None);
         assert_eq!(text.lines().filter(|line| line.starts_with("! ")).count(), 2, "{text}");
+    }
+
+    #[test]
+    fn where_servers_come_from_is_shown_and_so_is_that_it_fails() {
+        let mut now = shown(0, [0; 3]);
+        now["backends"] = json!([
+            {"name": "plain", "discovery": null},
+            {"name": "web", "discovery": {
+                "source": "dns web:80", "servers": 3, "age_seconds": 61, "failing": true, "last_error": "dead",
+            }},
+        ]);
+        let text = page(&now, None);
+        assert!(text.contains("\n! backend web: dns web:80 fails: dead\n"), "{text}");
+        let line = text.lines().find(|line| line.starts_with("web ") && line.contains("dns")).unwrap();
+        let cells: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!(cells, ["web", "3", "1", "min", "1", "s", "ago", "dns", "web:80"]);
+        assert!(!page(&shown(0, [0; 3]), None).contains("DISCOVERY"));
     }
 
     #[test]

@@ -12,7 +12,8 @@ use std::process::Child;
 use std::time::Duration;
 
 use plimsoll_control::admin_server::Admin;
-use plimsoll_control::handover::{self, READY};
+use plimsoll_control::discovery::Sources;
+use plimsoll_control::handover::{self, READY, Told};
 use plimsoll_control::reload::Outcome;
 use plimsoll_control::systemd;
 use plimsoll_proxy::{Learned, Memory, Proxy, Remembered, now};
@@ -41,14 +42,20 @@ pub(crate) struct Upgrade {
 
 impl Upgrade {
     /// Starts `program` with this process's own arguments and hands it the sockets.
-    pub(crate) fn start(program: &Path, proxy: &Proxy, admins: &[Admin]) -> Result<Upgrade, String> {
+    pub(crate) fn start(
+        program: &Path,
+        proxy: &Proxy,
+        admins: &[Admin],
+        sources: &Sources,
+    ) -> Result<Upgrade, String> {
         judge(program)?;
         let failed = |e: io::Error| format!("cannot start {}: {e}", program.display());
         let arguments: Vec<_> = std::env::args_os().skip(1).collect();
         let bound = proxy.sockets();
         let sockets: Vec<_> = bound.iter().flat_map(|(_, sockets)| *sockets).map(AsFd::as_fd).collect();
+        let told = Told { learned: learned(proxy), discovered: sources.handed() };
         let (child, stream) =
-            handover::start(program, &arguments, &sockets, admins, &learned(proxy)).map_err(failed)?;
+            handover::start(program, &arguments, &sockets, admins, &told).map_err(failed)?;
         stream.set_nonblocking(true).map_err(failed)?;
         let stream = UnixStream::from_std(stream).map_err(failed)?;
         Ok(Upgrade { child, stream, until: Instant::now() + PATIENCE, answer: None })

@@ -83,15 +83,19 @@ fn busy() -> (Counted, Vec<Origin>, Port) {
         Step::Reset,
     ]]);
     let serving = Origin::serve();
+    let list = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("metrics-{}.json", std::process::id()));
+    std::fs::write(&list, format!("[\"{}\"]", serving.address())).expect("the test's own directory");
     let counted = Counted::start(&format!(
         "workers = 2\n[[listen]]\nbind = \"127.0.0.1:0\"\nto = \"good\"\n\
          [backend.good]\nservers = [\"{}\", \"{}\"]\nbalance = \"round_robin\"\n\
          [backend.bad]\nservers = [\"{}\"]\n[[route]]\nname = \"cut\"\npath = \"/cut\"\nto = \"bad\"\nlimit = {{ rate = \"100/s\" }}\n\
-         [backend.asked]\nservers = [\"{}\"]\nhealth = \"tcp\"\n[[route]]\npath = \"/asked\"\nto = \"asked\"",
+         [backend.asked]\nservers = [\"{}\"]\nhealth = \"tcp\"\n[[route]]\npath = \"/asked\"\nto = \"asked\"\n\
+         [backend.found]\ndiscover = {{ file = \"{}\" }}\n[[route]]\npath = \"/found\"\nto = \"found\"",
         serving.address(),
         dead.address(),
         cutting.address(),
-        serving.address()
+        serving.address(),
+        list.display()
     ));
     let to = counted.plimsoll.address();
     let mut client = Client::connect(to);

@@ -12,6 +12,7 @@ mod table;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rules::{
     FILE_CEILING, FUNCTION_WALL, banned_words, empty_names, forbidden_dependencies, forbidden_paths,
@@ -19,7 +20,7 @@ use rules::{
     unused_dependencies,
 };
 use source::{Source, functions};
-use table::{CRATES, Crate, EXCEPT, LONG_FILES, LONG_FUNCTIONS};
+use table::{CRATES, Crate, EXCEPT, LISTED_ONLY, LONG_FILES, LONG_FUNCTIONS};
 
 /// Folders that hold nothing written by hand.
 const SKIPPED: [&str; 6] = ["target", ".git", "corpus", "artifacts", "node_modules", "__pycache__"];
@@ -128,6 +129,20 @@ fn every_dependency_is_used() {
 #[test]
 fn locked_packages_are_the_wanted_ones() {
     assert_none(lock_problems(&read("Cargo.lock")));
+}
+
+#[test]
+fn what_is_only_listed_is_not_built() {
+    for name in LISTED_ONLY {
+        let tree =
+            ["tree", "--locked", "--offline", "--workspace", "--edges", "normal,build", "--invert", name];
+        let output = Command::new(env!("CARGO")).args(tree).output().expect("cargo runs this test");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success() && output.stdout.is_empty() && said.contains("nothing to print"),
+            "{name}: {said}"
+        );
+    }
 }
 
 #[test]

@@ -22,7 +22,11 @@ impl Compiler<'_> {
             self.check_backend_name(Written { text: &field.name, at: field.at });
             // One that is wrong keeps its place, so that what refers to it is not reported too.
             let empty = Fields::default();
-            let backend = self.backend(&field.name, field.node.fields().unwrap_or(&empty), field.at);
+            let fields = field.node.fields().unwrap_or(&empty);
+            if field.node.fields().is_some() {
+                self.check_has_servers(fields, field.node.at);
+            }
+            let backend = self.backend(&field.name, fields, field.at);
             self.backends.push(backend);
             self.names.push(Name { text: field.name.clone(), at: field.at, used: false });
         }
@@ -39,14 +43,27 @@ impl Compiler<'_> {
         }
     }
 
+    /// Named or discovered.
+    fn check_has_servers(&mut self, fields: &Fields, at: At) {
+        if !fields.probably_has("servers") && !fields.probably_has("discover") {
+            let message = "`servers` is missing in `[backend.NAME]`".to_owned();
+            let help = "add `servers = [\"10.0.0.1:3000\"]`, or say with `discover` where they come from";
+            self.report.error(Problem::new(Code::MissingKey, at, message).help(help.to_owned()));
+        }
+    }
+
     fn backend(&mut self, name: &str, fields: &Fields, at: At) -> Backend {
         let max_requests = fields.count("max_requests").unwrap_or(0);
         let servers = self.servers(fields.items("servers"), max_requests);
-        self.warn_if_idle(name, &servers, at);
-        self.warn_if_slow(fields, servers.len());
         let balance = self.balance(fields.table("balance"));
-        self.warn_if_few(name, &servers, &balance, at);
+        let discover = self.discover(fields, max_requests, &balance);
+        if discover.is_none() {
+            self.warn_if_idle(name, &servers, at);
+            self.warn_if_few(name, &servers, &balance, at);
+        }
+        self.warn_if_slow(fields, servers.len());
         Backend {
+            discover,
             slow_start: fields.time("slow_start").unwrap_or_default(),
             subset: self.subset(fields.table("subset")),
             reported: self.reported(fields.table("weights")),

@@ -93,7 +93,7 @@ fn parse_endpoint(text: &str) -> Result<Endpoint, Fault> {
 }
 
 /// A name, an IPv4 address, or an IPv6 address in brackets.
-fn parse_host(text: &str) -> Option<String> {
+pub(super) fn parse_host(text: &str) -> Option<String> {
     if let Some(inner) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         return inner.parse::<Ipv6Addr>().ok().map(|address| address.to_string());
     }

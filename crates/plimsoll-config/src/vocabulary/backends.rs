@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use super::Default::{Bool, Filled, Number, Percent, Required, Said, Text, Time};
+use super::Default::{Alternative, Bool, Filled, Number, Percent, Required, Said, Text, Time};
+use super::discover::DISCOVER;
 use super::health::{EJECT, HEALTH};
 use super::queue::QUEUE;
 use super::{Choice, Kind, Table, key};
@@ -52,8 +53,14 @@ pub(super) static BACKEND: Table = Table {
         key(
             "servers",
             Kind::List(1, &Kind::Short("address", &SERVER)),
-            Required,
-            "The servers: addresses, or tables with the keys below.",
+            Alternative,
+            "The servers: addresses, or tables with the keys below. With `discover` there may be none; those that are here serve beside the ones it finds.",
+        ),
+        key(
+            "discover",
+            Kind::Table(&DISCOVER),
+            Said("only `servers`"),
+            "Where further servers come from, and from where changes of them are taken while requests go on.",
         ),
         key(
             "balance",
@@ -110,7 +117,7 @@ pub(super) static BACKEND: Table = Table {
             "Where requests wait while every server has `max_requests` in flight: a table with the keys below, or `false` for nowhere; they are then refused at once.",
         ),
     ],
-    later: &["discover", "retry", "tls", "proxy_protocol"],
+    later: &["retry", "tls", "proxy_protocol"],
     elsewhere: &[
         ("server", "servers"),
         ("to", "servers"),
@@ -125,6 +132,10 @@ pub(super) static BACKEND: Table = Table {
         ("outlier_detection", "eject"),
         ("passive_health", "eject"),
         ("healthy_panic_threshold", "panic"),
+        ("discovery", "discover"),
+        ("resolve", "discover"),
+        ("dynamic", "discover"),
+        ("service_discovery", "discover"),
     ],
 };
 

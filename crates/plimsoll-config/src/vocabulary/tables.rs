@@ -5,6 +5,7 @@
 
 use super::Default::{Bool, Filled, Required, Said};
 use super::backends::{BACKEND, BALANCE, LISTEN, SERVER, SUBSET, WEIGHTS};
+use super::discover::DISCOVER;
 use super::health::{EJECT, HEALTH};
 use super::limit::LIMIT;
 use super::queue::{PRIORITY, QUEUE};
@@ -21,6 +22,7 @@ pub(crate) static ALL: &[&Table] = &[
     &LISTEN,
     &BACKEND,
     &SERVER,
+    &DISCOVER,
     &BALANCE,
     &SUBSET,
     &WEIGHTS,

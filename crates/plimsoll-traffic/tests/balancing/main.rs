@@ -5,6 +5,7 @@
 
 mod adaptive;
 mod eligible;
+mod empty;
 mod fleet;
 mod keys;
 mod leases;

@@ -1,11 +1,14 @@
-//! Reloading: the file is read at once, its names are resolved beside everything else, and then all of it is taken or nothing.
+//! Reloading: the file is read at once, its names are resolved beside everything else, sources of servers that are new give their first
+//! answer, and then all of it is taken or nothing.
 //!
 //! While a name server is silent, signals and questions are acted on as ever. Whoever asks again has the file read again, and what was
 //! under way is abandoned; everybody who has asked is told of the last outcome.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
+use plimsoll_config::defaults::FIRST_ANSWER;
 use plimsoll_config::model::Config;
 use plimsoll_control::files;
 use plimsoll_control::reload::{Outcome, Watch};
@@ -15,25 +18,48 @@ use plimsoll_control::systemd;
 use plimsoll_proxy::{Snapshot, notice};
 use tokio::sync::oneshot;
 
+use super::discovering::Listed;
 use super::{Failed, Running, begin_to_resolve, unresolved};
 use crate::configuration;
 use crate::terminal;
 
-/// A configuration whose names are being resolved.
+/// A configuration that is not complete yet.
 pub(super) struct Reloading {
     path: PathBuf,
     /// The texts as they were read: a later change is another reload's.
     watch: Watch,
-    resolution: Resolution,
+    stage: Stage,
     /// Who waits for the outcome.
     answers: Vec<oneshot::Sender<Outcome>>,
 }
 
+/// What a reload waits for.
+enum Stage {
+    Names(Resolution),
+    /// The first answers, until then.
+    Lists(Box<Listed>, Instant),
+}
+
+/// What has come.
+pub(super) enum Step {
+    Names(Result<Box<Config>, String>),
+    Lists,
+}
+
 impl Reloading {
-    /// Waits for the names. Never ready for none. May be dropped and asked again.
-    pub(super) async fn resolved(reloading: Option<&mut Reloading>) -> Result<Config, String> {
+    /// Waits for what comes next. Never ready for none. May be dropped and asked again.
+    pub(super) async fn step(reloading: Option<&mut Reloading>) -> Step {
         let Some(reloading) = reloading else { return std::future::pending().await };
-        reloading.resolution.outcome().await.map_err(|all| line(&unresolved(&all)))
+        match &mut reloading.stage {
+            Stage::Names(resolution) => {
+                let config = resolution.outcome().await;
+                Step::Names(config.map(Box::new).map_err(|all| line(&unresolved(&all))))
+            }
+            Stage::Lists(listed, until) => {
+                listed.sources.listed(until.saturating_duration_since(Instant::now())).await;
+                Step::Lists
+            }
+        }
     }
 }
 
@@ -49,7 +75,8 @@ impl Running {
         answers.extend(answer);
         match self.read_configuration() {
             Ok((path, watch, resolution)) => {
-                self.reloading = Some(Reloading { path, watch, resolution, answers });
+                let stage = Stage::Names(resolution);
+                self.reloading = Some(Reloading { path, watch, stage, answers });
             }
             Err(problems) => self.tell(&Err(problems), answers),
         }
@@ -70,11 +97,23 @@ impl Running {
         Ok((path, watch, resolution))
     }
 
-    /// Takes the configuration whose names have been resolved.
-    pub(super) fn end_reload(&mut self, config: Result<Config, String>) {
-        let Some(Reloading { path, watch, answers, .. }) = self.reloading.take() else { return };
-        let outcome = config.and_then(|config| self.take_configuration(config, &path, watch));
-        self.tell(&outcome, answers);
+    /// Asks the sources of a configuration whose names have been resolved, or takes one that is complete.
+    pub(super) fn go_on_reloading(&mut self, step: Step) {
+        let Some(mut reloading) = self.reloading.take() else { return };
+        let outcome = match (step, reloading.stage) {
+            (Step::Names(Ok(config)), _) => {
+                let until = Instant::now() + FIRST_ANSWER;
+                reloading.stage = Stage::Lists(Box::new(self.listed.next(*config)), until);
+                self.reloading = Some(reloading);
+                return;
+            }
+            (Step::Names(Err(problems)), _) => Err(problems),
+            (Step::Lists, Stage::Lists(listed, _)) => {
+                self.take_configuration(*listed, &reloading.path, reloading.watch)
+            }
+            (Step::Lists, Stage::Names(_)) => return, // it was begun anew; nobody asks so
+        };
+        self.tell(&outcome, reloading.answers);
     }
 
     /// With any problem everything stays as it was; either way the operator is told.
@@ -93,8 +132,9 @@ impl Running {
         }
     }
 
-    fn take_configuration(&mut self, config: Config, path: &Path, watch: Watch) -> Outcome {
+    fn take_configuration(&mut self, listed: Listed, path: &Path, watch: Watch) -> Outcome {
         let before = Arc::clone(self.proxy.snapshot());
+        let config = listed.whole();
         let prepared =
             self.exporters.prepare(config.tracing.as_ref()).map_err(|error| line(&Failed::Tracing(error)))?;
         let snapshot = Arc::new(Snapshot::new(config, Some(&before)).traced(prepared.queue()));
@@ -105,6 +145,8 @@ impl Running {
         self.exporters.adopt(prepared);
         self.checks.adopt(&snapshot);
         self.published.show(Arc::clone(&snapshot));
+        self.published.show_origins(listed.sources.origins());
+        self.listed = listed;
         // What was just taken is what later looks compare with.
         self.watch = snapshot.config.watch.then_some(watch);
         self.replace_admin(&snapshot.config, admin);

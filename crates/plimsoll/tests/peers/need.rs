@@ -14,8 +14,10 @@ use std::process::{Command, Stdio};
 use super::process::Process;
 
 /// What to install for a program that is not called like its package.
-const PACKAGES: [(&str, &str); 8] = [
+const PACKAGES: [(&str, &str); 10] = [
     ("nginx", "nginx-light"),
+    ("knotd", "knot"),
+    ("dnsmasq", "dnsmasq-base"),
     ("node", "nodejs"),
     ("promtool", "prometheus"),
     ("dpkg-deb", "dpkg"),

@@ -1,0 +1,85 @@
+//! The configuration of the file, and the servers that stand beside it: what is in force is both together.
+//!
+//! A list that changes is taken by the loop that reloads, so that nothing else publishes. Changes that come close together are taken
+//! together.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use plimsoll_config::defaults::FIRST_ANSWER;
+use plimsoll_config::model::Config;
+use plimsoll_control::discovery::Sources;
+use plimsoll_proxy::{Snapshot, notice};
+use serde_json::Value;
+
+use super::Running;
+
+/// How long further changes are waited for: a publication costs each worker some microseconds for every server.
+const TOGETHER: Duration = Duration::from_millis(50);
+
+/// A configuration with its sources.
+pub(super) struct Listed {
+    /// As the file has it, its names resolved.
+    filed: Config,
+    pub(super) sources: Sources,
+    /// When what has changed is to be taken.
+    due: Option<Instant>,
+}
+
+impl Listed {
+    /// Asks the sources of a configuration that is the first, and waits for their lists; `handed` is what an earlier process knew.
+    pub(super) async fn first(filed: Config, handed: &Value) -> Listed {
+        let sources = Sources::default().next(&filed, handed);
+        sources.listed(FIRST_ANSWER).await;
+        Listed { filed, sources, due: None }
+    }
+
+    /// Asks the sources of another configuration; those that stay are kept.
+    pub(super) fn next(&self, filed: Config) -> Listed {
+        let sources = self.sources.next(&filed, &Value::Null);
+        Listed { filed, sources, due: None }
+    }
+
+    /// What is to be in force.
+    pub(super) fn whole(&self) -> Config {
+        let mut config = self.filed.clone();
+        self.sources.fill(&mut config);
+        config
+    }
+
+    /// Waits until lists that have changed are to be taken. May be dropped and asked again.
+    pub(super) async fn due(&mut self) {
+        let due = match self.due {
+            Some(due) => due,
+            None => {
+                self.sources.changed().await;
+                *self.due.insert(Instant::now() + TOGETHER)
+            }
+        };
+        tokio::time::sleep_until(due.into()).await;
+    }
+}
+
+impl Running {
+    /// Goes over to the servers that are known now.
+    pub(super) fn take_lists(&mut self) {
+        self.listed.due = None;
+        let before = Arc::clone(self.proxy.snapshot());
+        let config = self.listed.whole();
+        if config == before.config {
+            return; // it was taken by a reload, or is as it was again
+        }
+        let prepared = match self.exporters.prepare(config.tracing.as_ref()) {
+            Ok(prepared) => prepared,
+            Err(error) => return notice(&format!("the servers stay as they were: {error}")),
+        };
+        let snapshot = Arc::new(Snapshot::new(config, Some(&before)).traced(prepared.queue()));
+        match self.proxy.publish(&snapshot) {
+            Ok(()) => {
+                self.exporters.adopt(prepared);
+                self.published.show(snapshot);
+            }
+            Err(error) => notice(&format!("the servers stay as they were: {error}")),
+        }
+    }
+}
