@@ -40,7 +40,7 @@ impl Process {
 }
 
 /// The number that follows `name` at the beginning of a line.
-fn number_after(text: &str, name: &str) -> Option<u64> {
+pub(crate) fn number_after(text: &str, name: &str) -> Option<u64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
     rest.split_whitespace().next()?.parse().ok()
 }

@@ -6,6 +6,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::process::number_after;
+
 /// Where control groups are found.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
@@ -25,17 +27,18 @@ fn memory_limit(configured: Option<u64>) -> Option<u64> {
     })
 }
 
-/// Bytes of this process that are in RAM.
+/// Bytes of this process that are in RAM. (`statm` would say it in pages, whose size is known to `rustix` by a way that valgrind does not go.)
 fn resident() -> Option<u64> {
-    let pages = fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = pages.split(' ').nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
+    kib_after(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
 }
 
 fn machine() -> Option<u64> {
-    let all = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = all.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1_024)
+    kib_after(&fs::read_to_string("/proc/meminfo").ok()?, "MemTotal:")
+}
+
+/// The number that follows `name` at the beginning of a line, from KiB to bytes.
+fn kib_after(text: &str, name: &str) -> Option<u64> {
+    number_after(text, name).map(|kib| kib * 1_024)
 }
 
 /// The files with the limits of all groups that `groups` (`/proc/self/cgroup`) names, and of those above them: of version 2, and of version 1.

@@ -156,8 +156,13 @@ impl Exchange<'_> {
                 status @ 502..=504 => lease.failed(&format!("status {status}"), now()),
                 _ => lease.succeeded(now()),
             },
-            Err(failed) if failed.error.who == Who::Server => lease.failed(failed.error.reason(), now()),
-            Err(_) => {}
+            Err(Failed { error, .. }) if error.who != Who::Server => {}
+            Err(Failed { error, .. }) => match (&error.what, error.phase) {
+                (What::Io(_) | What::Closed, phase) if phase != Phase::Connect => {
+                    lease.broke(error.reason(), now());
+                }
+                _ => lease.failed(error.reason(), now()),
+            },
         }
     }
 

@@ -263,7 +263,8 @@ impl Front {
                 }
                 match fate {
                     Fate::Answered => lease.succeeded(now),
-                    Fate::Error | Fate::Refused | Fate::Reset | Fate::TimedOut => {
+                    Fate::Reset => lease.broke(fate.reason(), now),
+                    Fate::Error | Fate::Refused | Fate::TimedOut => {
                         lease.failed(fate.reason(), now);
                     }
                     Fate::Abandoned => {}

@@ -306,6 +306,26 @@ mod tests {
     }
 
     #[test]
+    fn what_one_crash_breaks_is_one_failure_and_crashes_one_after_the_other_are_several() {
+        let backend = Arc::new(Backend::new(&spec(3), None));
+        let balancer = Balancer::new(Arc::clone(&backend), &mut Dice::new(1));
+        let of_zero = |now| loop {
+            let lease = pick(&balancer, now);
+            if lease.index() == 0 {
+                return lease;
+            }
+        };
+        let under_way: Vec<Lease> = (0..20).map(|_| of_zero(SECOND)).collect();
+        under_way.iter().for_each(|lease| lease.broke("server_closed", Micros(2_000_000)));
+        assert_eq!((state(&backend, 0), backend.servers[0].live.failures()), (State::Up, 20));
+        for crash in 2..=5 {
+            let lease = of_zero(crash * SECOND);
+            lease.broke("server_closed", Micros(crash * 1_000_000 + 1));
+        }
+        assert_eq!(state(&backend, 0), State::Ejected);
+    }
+
+    #[test]
     fn an_ejection_lasts_twice_as_long_each_time_and_no_longer_than_the_limit() {
         let backend = Backend::new(&spec(3), None);
         let mut now = SECOND;

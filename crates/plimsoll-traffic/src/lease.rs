@@ -66,6 +66,21 @@ impl Lease {
     /// (502, 503, 504; a 500 is the application's own affair). `reason` is for people.
     #[cold]
     pub fn failed(&self, reason: &str, now: Micros) {
+        self.fails(reason, now);
+    }
+
+    /// The same where the connection broke. All that one crash breaks is one failure: a request that was under way at the last break says
+    /// nothing new, and a server that is restarted under load is not to be ejected for it.
+    #[cold]
+    pub fn broke(&self, reason: &str, now: Micros) {
+        if self.trial.get() || self.server().live.breaks_anew(self.since, now) {
+            self.fails(reason, now);
+        } else {
+            self.server().live.count_broken();
+        }
+    }
+
+    fn fails(&self, reason: &str, now: Micros) {
         self.balancer.backend().failed(self.index as usize, reason, self.trial.take(), now.millis());
     }
 

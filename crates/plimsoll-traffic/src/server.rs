@@ -80,6 +80,8 @@ pub struct Live {
     row: AtomicU32,
     failures: AtomicU64,
     ejections: AtomicU32,
+    /// When connections broke last, in microseconds.
+    broke: AtomicU64,
     /// The requests whose answer is awaited, in the low `WAITING_BITS`; above them the sum of the times at which they were sent, in
     /// microseconds, modulo what there is room for. One word, so that nobody ever reads a sum with another's count.
     waiting: AtomicU64,
@@ -172,6 +174,16 @@ impl Live {
     pub(crate) fn count_failure(&self) -> u32 {
         self.failures.fetch_add(1, Relaxed);
         self.row.fetch_add(1, Relaxed).wrapping_add(1)
+    }
+
+    /// A connection broke: true if its request was sent after the last time that one did.
+    pub(crate) fn breaks_anew(&self, since: Micros, now: Micros) -> bool {
+        self.broke.fetch_max(now.0.max(1), Relaxed) <= since.0
+    }
+
+    /// One more failure that says nothing new.
+    pub(crate) fn count_broken(&self) {
+        self.failures.fetch_add(1, Relaxed);
     }
 
     /// Whether the last request failed. Read by every answered request, written hardly ever.
