@@ -3,6 +3,7 @@
 //! Comes out of `compile`, which has already reported every problem, so a value of these types is always meaningful:
 //! names refer to things that exist, numbers are in range, times are positive. Nothing here knows TOML, files or sockets.
 
+mod address;
 mod admin;
 mod discover;
 mod health;
@@ -10,6 +11,7 @@ mod limit;
 mod queue;
 mod reports;
 mod retry;
+mod state;
 mod sticky;
 mod tracing;
 
@@ -20,6 +22,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use self::address::Address;
 pub use self::admin::{Admin, AdminBind, Token};
 pub use self::discover::{Discover, Source};
 pub use self::health::{Check, Eject, How, HttpCheck, Pattern, ServerCheck};
@@ -27,6 +30,7 @@ pub use self::limit::Limit;
 pub use self::queue::{Class, Priority, Queue};
 pub use self::reports::{Prequal, Probe, Reported};
 pub use self::retry::{Hedge, Retry, RetryOn};
+pub use self::state::ServerState;
 pub use self::sticky::{SameSite, Sticky, StickyCookie};
 pub use self::tracing::{Endpoint, Parents, Tracing};
 pub use crate::secret::Secret;
@@ -158,10 +162,12 @@ pub struct Server {
     pub max_requests: u32,
     /// Whether and how it is checked.
     pub check: ServerCheck,
+    /// Whether it is to get requests.
+    pub state: ServerState,
 }
 
 impl Server {
-    /// A server with nothing but these: weight 1, priority 0, any number of requests in flight.
+    /// A server with nothing but these: weight 1, priority 0, any number of requests in flight, ready.
     pub fn new(name: &str, address: Address) -> Server {
         let name = name.to_owned();
         Server {
@@ -172,19 +178,9 @@ impl Server {
             backup: false,
             max_requests: u32::MAX,
             check: ServerCheck::Backends,
+            state: ServerState::Ready,
         }
     }
-}
-
-/// Where a server listens.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Address {
-    /// IPv4 or IPv6. `":8000"` means 127.0.0.1.
-    Socket(SocketAddr),
-    /// A host name, resolved once at start.
-    Name(String, u16),
-    /// `unix:/path`.
-    Unix(PathBuf),
 }
 
 /// A balancing policy with its parameters.

@@ -12,6 +12,7 @@ mod queue;
 mod retry;
 mod routes;
 mod settings;
+mod state;
 mod tables;
 mod tracing;
 

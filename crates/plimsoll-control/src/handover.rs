@@ -43,6 +43,8 @@ pub struct Given {
     pub learned: Value,
     /// Lists of servers, as `Sources::handed` puts them.
     pub discovered: Value,
+    /// What operators have ordered, as `Wanted::handover` puts it.
+    pub wanted: Value,
     stream: UnixStream,
 }
 
@@ -53,6 +55,8 @@ pub struct Told {
     pub learned: Value,
     /// Lists of servers.
     pub discovered: Value,
+    /// What operators have ordered.
+    pub wanted: Value,
 }
 
 /// A bound admin address on its way to another process.
@@ -108,9 +112,9 @@ fn give(
     stream.set_write_timeout(Some(PATIENCE))?;
     let doors: Vec<Value> =
         admins.iter().map(|admin| json!([admin.bind().to_string(), admin.identity()])).collect();
-    let Told { learned, discovered } = told;
+    let Told { learned, discovered, wanted } = told;
     let text = json!({
-        "sockets": sockets.len(), "admin": doors, "learned": learned, "discovered": discovered,
+        "sockets": sockets.len(), "admin": doors, "learned": learned, "discovered": discovered, "wanted": wanted,
     });
     let text = text.to_string();
     stream.write_all(&(text.len() as u64).to_be_bytes())?;
@@ -161,8 +165,9 @@ fn receive(mut stream: UnixStream) -> io::Result<Given> {
         Ok(GivenDoor { bind, identity, socket: receive_socket(&stream)? })
     });
     let doors = doors.collect::<io::Result<_>>()?;
-    let (learned, discovered) = (said["learned"].take(), said["discovered"].take());
-    Ok(Given { sockets, doors, learned, discovered, stream })
+    let mut take = |key: &str| said[key].take();
+    let (learned, discovered, wanted) = (take("learned"), take("discovered"), take("wanted"));
+    Ok(Given { sockets, doors, learned, discovered, wanted, stream })
 }
 
 fn receive_socket(stream: &UnixStream) -> io::Result<OwnedFd> {
@@ -189,11 +194,12 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let _waiting = TcpStream::connect(address).unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let told = Told { learned: json!({ "a": 1 }), discovered: json!([2]) };
+        let told = Told { learned: json!({ "a": 1 }), discovered: json!([2]), wanted: json!(7) };
         give(&ours, &[listener.as_fd()], &[], &told).unwrap();
         drop(listener);
         let given = receive(theirs).unwrap();
         assert_eq!((&given.learned["a"], &given.discovered[0]), (&json!(1), &json!(2)));
+        assert_eq!(given.wanted, 7);
         assert_eq!(given.sockets[0].local_addr().unwrap(), address);
         given.sockets[0].accept().unwrap();
         given.ready();

@@ -22,3 +22,4 @@ pub mod secrets;
 mod status;
 pub mod systemd;
 mod unix_socket;
+pub mod wanted;

@@ -5,7 +5,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use plimsoll_config::model::Address;
+use plimsoll_config::model::ServerState;
 use plimsoll_proxy::{BOUNDS, CODES, Durations, ListenerTotals, Snapshot, Totals, now};
 use plimsoll_traffic::{Backend, Server};
 use serde_json::{Map, Value, json};
@@ -102,22 +102,22 @@ fn discovery(origin: &Origin) -> Value {
 }
 
 fn server(snapshot: &Snapshot, (backend, place): (usize, usize), server: &Server) -> Value {
-    let address = match &server.address {
-        Address::Socket(address) => address.to_string(),
-        Address::Name(host, port) => format!("{host}:{port}"),
-        Address::Unix(path) => format!("unix:{}", path.display()),
-    };
     let totals = snapshot.stats.server(backend, place);
     let condition = snapshot.backends[backend].condition(place);
+    // What it is to do goes before how it is.
+    let (state, reason) = match server.state {
+        ServerState::Ready => (condition.state.name(), &*condition.reason),
+        told => (told.as_str(), "the file or an operator says so"),
+    };
     let own = json!({
         "name": server.name,
-        "address": address,
+        "address": server.address.to_string(),
         "weight": server.weight,
         "priority": server.priority,
         "backup": server.backup,
         "max_requests": server.max_requests,
-        "state": condition.state.name(),
-        "state_reason": condition.reason,
+        "state": state,
+        "state_reason": reason,
         "state_for_seconds": now().0.saturating_sub(condition.since.0) as f64 / 1000.0,
         "check": check(&snapshot.backends[backend], place),
         "failures": server.live.failures(),

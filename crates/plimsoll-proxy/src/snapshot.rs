@@ -116,6 +116,16 @@ impl Snapshot {
             .collect()
     }
 
+    /// Traces requests as `previous` does.
+    #[must_use]
+    pub fn traced_as(mut self, previous: &Snapshot) -> Snapshot {
+        let tracer = previous.tracer.as_ref();
+        let copy =
+            |tracer: &Tracer| Tracer { settings: tracer.settings.clone(), queue: tracer.queue.clone() };
+        self.tracer = tracer.map(copy);
+        self
+    }
+
     /// What was learned about servers, as of `now`: what another process should know from the start.
     #[must_use]
     pub fn learned(&self, now: Millis) -> Vec<Learned> {

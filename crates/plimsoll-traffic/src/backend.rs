@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use plimsoll_config::model;
+use plimsoll_config::model::{self, ServerState};
 
 use crate::budget::RetryBudget;
 use crate::hashing::Hashing;
@@ -64,7 +64,7 @@ pub struct Backend {
 #[repr(align(128))]
 pub(crate) struct Total(pub(crate) AtomicU64);
 
-/// The servers of one priority, or the backups; without those of weight 0 and those that are not in the subset.
+/// The servers of one priority, or the backups; without those that take nothing new and those that are not in the subset.
 #[derive(Debug)]
 pub(crate) struct Tier {
     /// Serves only when no other tier can.
@@ -95,17 +95,21 @@ impl Backend {
                 priority: s.priority,
                 backup: s.backup,
                 max_requests: s.max_requests,
+                state: s.state,
                 live: known.map_or_else(Arc::default, |known| Arc::clone(&known.live)),
                 check,
                 health: known.map_or_else(new_health, |known| Arc::clone(&known.health)),
             }
         };
         let servers: Box<[Server]> = spec.servers.iter().map(server).collect();
-        let is_known = |s: &&Server| known.contains_key(&(&*s.name, &s.address));
-        if spec.slow_start > Duration::ZERO && servers.iter().any(|s| is_known(&s)) {
-            servers.iter().filter(|s| !is_known(s)).for_each(|s| s.live.ramp.store(ramp::NEW, Relaxed));
+        // One that comes back from maintenance may have been started anew.
+        let was_at_work = |s: &&Server| {
+            known.get(&(&*s.name, &s.address)).is_some_and(|known| known.state != ServerState::Maint)
+        };
+        if spec.slow_start > Duration::ZERO && servers.iter().any(|s| was_at_work(&s)) {
+            servers.iter().filter(|s| !was_at_work(s)).for_each(|s| s.live.ramp.store(ramp::NEW, Relaxed));
         }
-        let weights: Vec<f32> = servers.iter().map(|s| f32::from(s.weight)).filter(|&w| w > 0.0).collect();
+        let weights: Vec<f32> = servers.iter().filter(|s| s.takes()).map(|s| f32::from(s.weight)).collect();
         let tiers = tiers(&servers, spec, previous);
         let mut serves: Box<[bool]> = vec![false; servers.len()].into();
         let members = tiers.iter().filter(|tier| !tier.backup).flat_map(|tier| &tier.members);
@@ -193,7 +197,7 @@ fn rank(server: &Server) -> (bool, u8) {
 impl Tier {
     fn new(servers: &[Server], of: (bool, u8), spec: &model::Backend, previous: Option<&Backend>) -> Tier {
         let mut members: Vec<u32> =
-            (0u32..).zip(servers).filter(|(_, s)| s.weight > 0 && rank(s) == of).map(|(i, _)| i).collect();
+            (0u32..).zip(servers).filter(|(_, s)| s.takes() && rank(s) == of).map(|(i, _)| i).collect();
         if let Some(subset) = &spec.subset {
             let name = |index: u32| &*servers[index as usize].name;
             subset::keep(&mut members, subset.size as usize, &subset.instance, name);
@@ -249,6 +253,33 @@ mod tests {
         servers[2].backup = true;
         let backend = backend(servers, None);
         assert_eq!([&*backend.tiers[0].members, &*backend.tiers[1].members], [[1], [2]]);
+    }
+
+    #[test]
+    fn servers_that_are_not_ready_are_in_no_tier_and_keep_their_counters() {
+        let all = || vec![server("a", 1), server("b", 2), server("c", 3)];
+        let old = backend(all(), None);
+        assert!(old.servers.iter().all(|s| s.live.take(8)));
+        let mut servers = all();
+        servers[0].state = ServerState::Drain;
+        servers[1].state = ServerState::Maint;
+        let new = backend(servers, Some(&old));
+        assert_eq!(*new.tiers[0].members, [2]);
+        assert!(new.servers.iter().all(|s| s.live.in_flight() == 1));
+    }
+
+    #[test]
+    fn a_server_begins_slowly_after_maintenance_and_not_after_draining() {
+        let with = |states: [ServerState; 3], previous: Option<&Backend>| {
+            let mut servers = vec![server("a", 1), server("b", 2), server("c", 3)];
+            servers.iter_mut().zip(states).for_each(|(server, state)| server.state = state);
+            let backend = model::Backend::new("b", servers, model::Balance::P2c);
+            Backend::new(&model::Backend { slow_start: Duration::from_secs(10), ..backend }, previous)
+        };
+        let old = with([ServerState::Ready, ServerState::Drain, ServerState::Maint], None);
+        let new = with([ServerState::Ready; 3], Some(&old));
+        let slow: Vec<bool> = new.servers.iter().map(|s| s.live.ramp.load(Relaxed) == ramp::NEW).collect();
+        assert_eq!(slow, [false, false, true]);
     }
 
     #[test]

@@ -303,8 +303,7 @@ impl Balancer {
         eligible.clear();
         let tiers = self.backend.tiers.len();
         for refused in [false, true] {
-            // Without servers there is not even a first one.
-            let first = (question.level..tiers).take(1);
+            let first = (question.level..tiers).take(1); // without servers there is none
             for tier in first.chain((0..tiers).filter(|&tier| tier != question.level)) {
                 let group = Group { tier, refused };
                 let mut full = false;

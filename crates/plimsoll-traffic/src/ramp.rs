@@ -128,6 +128,7 @@ mod tests {
             priority: 0,
             backup: false,
             max_requests: 1,
+            state: plimsoll_config::model::ServerState::Ready,
             live: Arc::new(live),
             check: None,
             health: Arc::default(),

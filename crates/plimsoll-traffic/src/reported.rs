@@ -143,6 +143,7 @@ mod tests {
             max_requests: 1,
             check: None,
             health: Arc::default(),
+            state: plimsoll_config::model::ServerState::Ready,
             live: Arc::default(),
         };
         (0..count).map(server).collect()

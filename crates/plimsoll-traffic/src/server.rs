@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
-use plimsoll_config::model::Address;
+use plimsoll_config::model::{Address, ServerState};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::ewma::stamp;
@@ -38,6 +38,8 @@ pub struct Server {
     pub backup: bool,
     /// Requests in flight at once, over all workers.
     pub max_requests: u32,
+    /// Whether it is to get requests.
+    pub state: ServerState,
     /// Counters that all workers, and later configurations, share.
     pub live: Arc<Live>,
     /// How many results of checks change its state; `None`: it is not checked.
@@ -47,6 +49,11 @@ pub struct Server {
 }
 
 impl Server {
+    /// Whether anything new may go there at all, as far as the file and operators say.
+    pub fn takes(&self) -> bool {
+        self.weight > 0 && self.state == ServerState::Ready
+    }
+
     /// Whether nothing speaks against it: its check passes, if there is one, and it is not ejected.
     pub fn is_well(&self) -> bool {
         self.health.record().is_well()

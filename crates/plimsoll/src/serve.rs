@@ -5,6 +5,7 @@
 
 mod admin;
 mod discovering;
+mod publishing;
 mod reloading;
 
 use std::fmt;
@@ -25,6 +26,7 @@ use plimsoll_control::resolve::{Resolution, Unresolved};
 use plimsoll_control::resources;
 use plimsoll_control::secrets::read_sticky_secret;
 use plimsoll_control::systemd::{self, Heartbeat};
+use plimsoll_control::wanted::Wanted;
 use plimsoll_proxy::{Proxy, Snapshot, StartError, notice};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -74,6 +76,8 @@ pub(crate) struct Running {
     exporters: Exporters,
     /// Ask servers whether they are well.
     checks: Checks,
+    /// What is to be served, in its parts.
+    wanted: Wanted,
 }
 
 /// Why there is none.
@@ -131,7 +135,11 @@ pub(crate) async fn start(
     let prepared = exporters.prepare(config.tracing.as_ref()).map_err(Failed::Tracing)?;
     let handed = given.as_mut().map(|given| given.discovered.take()).unwrap_or_default();
     let listed = Listed::first(config, &handed).await;
-    let snapshot = Arc::new(Snapshot::new(listed.whole(), None).traced(prepared.queue()));
+    let mut wanted = Wanted::new(listed.filed.clone(), listed.whole());
+    if let Some(given) = &given {
+        wanted.recall(&given.wanted);
+    }
+    let snapshot = Arc::new(Snapshot::new(wanted.compose(), None).traced(prepared.queue()));
     exporters.adopt(prepared);
     let (mut sockets, mut doors, old) = take(given, &snapshot);
     sockets.extend(passed(&snapshot.config).map_err(Failed::Passed)?);
@@ -161,6 +169,7 @@ pub(crate) async fn start(
         heartbeat,
         exporters,
         checks,
+        wanted,
     };
     match old {
         // An old process of a version that does not give its admin addresses holds them until it knows that this one serves.
@@ -346,7 +355,7 @@ impl Running {
     }
 
     fn start_upgrade(&self, program: &Path) -> Result<Upgrade, String> {
-        Upgrade::start(program, &self.proxy, &self.admin, &self.listed.sources)
+        Upgrade::start(program, &self.proxy, &self.admin, &self.listed.sources, &self.wanted)
     }
 
     /// True if a new process serves now.

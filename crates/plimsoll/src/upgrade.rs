@@ -16,6 +16,7 @@ use plimsoll_control::discovery::Sources;
 use plimsoll_control::handover::{self, READY, Told};
 use plimsoll_control::reload::Outcome;
 use plimsoll_control::systemd;
+use plimsoll_control::wanted::Wanted;
 use plimsoll_proxy::{Learned, Memory, Proxy, Remembered, now};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -47,13 +48,14 @@ impl Upgrade {
         proxy: &Proxy,
         admins: &[Admin],
         sources: &Sources,
+        wanted: &Wanted,
     ) -> Result<Upgrade, String> {
         judge(program)?;
         let failed = |e: io::Error| format!("cannot start {}: {e}", program.display());
         let arguments: Vec<_> = std::env::args_os().skip(1).collect();
         let bound = proxy.sockets();
         let sockets: Vec<_> = bound.iter().flat_map(|(_, sockets)| *sockets).map(AsFd::as_fd).collect();
-        let told = Told { learned: learned(proxy), discovered: sources.handed() };
+        let told = Told { learned: learned(proxy), discovered: sources.handed(), wanted: wanted.handover() };
         let (child, stream) =
             handover::start(program, &arguments, &sockets, admins, &told).map_err(failed)?;
         stream.set_nonblocking(true).map_err(failed)?;

@@ -6,7 +6,8 @@ use super::{Compiler, Name};
 use crate::address::parse_server;
 use crate::defaults;
 use crate::model::{
-    Backend, Balance, Eject, Ewma, Hash, HashKey, HashMethod, Prequal, Probe, Queue, Reported, Server, Subset,
+    Backend, Balance, Eject, Ewma, Hash, HashKey, HashMethod, Prequal, Probe, Queue, Reported, Server,
+    ServerState, Subset,
 };
 use crate::node::{Fields, Node, Written};
 use crate::pattern::parse_hash_key;
@@ -136,6 +137,7 @@ impl Compiler<'_> {
             priority: u8::try_from(priority).unwrap_or(u8::MAX),
             backup: fields.flag("backup"),
             max_requests: fields.count("max_requests").unwrap_or(max_requests),
+            state: fields.text("state").and_then(|state| state.text.parse().ok()).unwrap_or_default(),
         })
     }
 
@@ -160,6 +162,8 @@ impl Compiler<'_> {
         }
         let message = if servers.iter().all(|server| server.weight == 0) {
             format!("every server of `{name}` has weight 0, so all its requests are answered with 503")
+        } else if servers.iter().all(|server| server.weight == 0 || server.state != ServerState::Ready) {
+            format!("no server of `{name}` is ready, so all its requests are answered with 503")
         } else if servers.iter().all(|server| server.backup) {
             format!("every server of `{name}` is a backup")
         } else {

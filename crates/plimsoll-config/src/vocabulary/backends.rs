@@ -181,6 +181,7 @@ pub(super) static SERVER: Table = Table {
             Said("the backend's `health`"),
             "How this server is checked; `false`: it is not, and counts as well.",
         ),
+        super::state::STATE,
     ],
     later: &["tls", "zone", "slow_start"],
     elsewhere: &[

@@ -6,6 +6,8 @@
 
 use std::rc::Rc;
 
+use plimsoll_config::model::ServerState;
+
 use super::{Ask, Balancer, Group};
 use crate::dice::Dice;
 use crate::lease::Lease;
@@ -14,7 +16,8 @@ use crate::rendezvous::{self, Seat};
 /// Where a request belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Session {
-    /// At this server, by its index. Its weight has no say: one of weight 0 takes nothing new and keeps what it has.
+    /// At this server, by its index. Its weight has no say: one of weight 0 takes nothing new and keeps what it has. One that drains, or is in
+    /// maintenance, gives its sessions up.
     Server(u32),
     /// At the server that this key falls to, from [`hash_key`](crate::hash_key): by rendezvous, so when a server cannot serve, exactly
     /// its keys move, each to a server of its own, and they come back with it. By weight; one of weight 0 has no keys.
@@ -29,7 +32,9 @@ impl Balancer {
         match session {
             Session::Server(index) => {
                 let server = self.backend.servers.get(index as usize)?;
-                let stays = !server.live.is_closed(ask.now.millis()) && !ask.tried.contains(&index);
+                let stays = server.state == ServerState::Ready
+                    && !server.live.is_closed(ask.now.millis())
+                    && !ask.tried.contains(&index);
                 if stays { self.lease(index, ask.now) } else { None }
             }
             Session::Key(key) => self.keep_by_key(key, ask),
@@ -131,6 +136,17 @@ mod tests {
         balancer.server(1).live.refused(Millis(4_500));
         assert_eq!(at(&balancer, session, &ASK), None, "refused");
         assert_eq!(at(&balancer, session, &Ask { now: Micros(5_500_000), ..ASK }), Some(1));
+    }
+
+    #[test]
+    fn a_server_that_is_not_ready_gives_its_sessions_up() {
+        let states = [ServerState::Drain, ServerState::Maint, ServerState::Ready];
+        let balancer = balancer(|i, server| server.state = states[i.min(2)]);
+        let kept = [0, 1, 2].map(|server| at(&balancer, Session::Server(server), &ASK));
+        assert_eq!(kept, [None, None, Some(2)]);
+        for key in 0..50 {
+            assert!(at(&balancer, Session::Key(crate::hash_key(&[key])), &ASK) >= Some(2));
+        }
     }
 
     #[test]

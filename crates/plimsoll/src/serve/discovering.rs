@@ -1,15 +1,14 @@
-//! The configuration of the file, and the servers that stand beside it: what is in force is both together.
+//! The configuration of the file, and the servers that stand beside it. What is in force is both together, and what operators ordered.
 //!
 //! A list that changes is taken by the loop that reloads, so that nothing else publishes. Changes that come close together are taken
 //! together.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use plimsoll_config::defaults::FIRST_ANSWER;
 use plimsoll_config::model::Config;
 use plimsoll_control::discovery::Sources;
-use plimsoll_proxy::{Snapshot, notice};
+use plimsoll_proxy::notice;
 use serde_json::Value;
 
 use super::Running;
@@ -20,7 +19,7 @@ const TOGETHER: Duration = Duration::from_millis(50);
 /// A configuration with its sources.
 pub(super) struct Listed {
     /// As the file has it, its names resolved.
-    filed: Config,
+    pub(super) filed: Config,
     pub(super) sources: Sources,
     /// When what has changed is to be taken.
     due: Option<Instant>,
@@ -64,22 +63,9 @@ impl Running {
     /// Goes over to the servers that are known now.
     pub(super) fn take_lists(&mut self) {
         self.listed.due = None;
-        let before = Arc::clone(self.proxy.snapshot());
-        let config = self.listed.whole();
-        if config == before.config {
-            return; // it was taken by a reload, or is as it was again
-        }
-        let prepared = match self.exporters.prepare(config.tracing.as_ref()) {
-            Ok(prepared) => prepared,
-            Err(error) => return notice(&format!("the servers stay as they were: {error}")),
-        };
-        let snapshot = Arc::new(Snapshot::new(config, Some(&before)).traced(prepared.queue()));
-        match self.proxy.publish(&snapshot) {
-            Ok(()) => {
-                self.exporters.adopt(prepared);
-                self.published.show(snapshot);
-            }
-            Err(error) => notice(&format!("the servers stay as they were: {error}")),
+        self.wanted.discover(self.listed.whole());
+        if let Err(error) = self.republish() {
+            notice(&format!("the servers stay as they were: {error}"));
         }
     }
 }

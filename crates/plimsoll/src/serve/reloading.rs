@@ -134,7 +134,9 @@ impl Running {
 
     fn take_configuration(&mut self, listed: Listed, path: &Path, watch: Watch) -> Outcome {
         let before = Arc::clone(self.proxy.snapshot());
-        let config = listed.whole();
+        let mut wanted = self.wanted.clone();
+        let ended = wanted.reload(listed.filed.clone(), listed.whole());
+        let config = wanted.compose();
         let prepared =
             self.exporters.prepare(config.tracing.as_ref()).map_err(|error| line(&Failed::Tracing(error)))?;
         let snapshot = Arc::new(Snapshot::new(config, Some(&before)).traced(prepared.queue()));
@@ -147,6 +149,10 @@ impl Running {
         self.published.show(Arc::clone(&snapshot));
         self.published.show_origins(listed.sources.origins());
         self.listed = listed;
+        self.wanted = wanted;
+        for (backend, server) in ended {
+            notice(&format!("what was ordered about {backend}/{server} ends: the file says otherwise"));
+        }
         // What was just taken is what later looks compare with.
         self.watch = snapshot.config.watch.then_some(watch);
         self.replace_admin(&snapshot.config, admin);

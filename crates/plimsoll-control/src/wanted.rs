@@ -1,0 +1,549 @@
+//! What is to be served: the file, the servers that discovery found, and what operators ordered since, as one configuration.
+//!
+//! The file and what `Sources::fill` makes of it go in together, operators' orders one by one, and [`Wanted::compose`] makes the configuration of it all. An order lasts
+//! until the file says otherwise: it ends when the file's own word on what it changes becomes another one, when the server enters the
+//! file or leaves it, or when its backend is gone. A server that discovery does not find for a while keeps its orders, because a
+//! machine in maintenance is likely to vanish and must not come back by itself. Pure: no file, no clock, no socket.
+
+mod handover;
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+
+use plimsoll_config::defaults::MOST_ORDERS;
+use plimsoll_config::model::{Backend, Config, Server, ServerState};
+
+/// The parts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wanted {
+    file: Config,
+    /// The file, with what discovery has found.
+    base: Config,
+    /// By backend and server.
+    orders: BTreeMap<String, BTreeMap<String, Order>>,
+}
+
+/// How one server differs by an operator's order from what the file or discovery says.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Order {
+    /// Another state.
+    pub state: Option<ServerState>,
+    /// Another weight.
+    pub weight: Option<u16>,
+    /// Whether it is there at all.
+    pub presence: Presence,
+    /// When it was last ordered, in milliseconds since 1970.
+    pub since: u64,
+    /// Who did.
+    pub by: String,
+}
+
+/// Whether a server is there.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Presence {
+    /// As the file or discovery says.
+    #[default]
+    AsFound,
+    /// An operator added it, or put it in the place of the one that was removed.
+    Added(Server),
+    /// An operator removed it.
+    Removed,
+}
+
+/// What an operator orders.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// A further server.
+    Add(Server),
+    /// Another state or weight of the named one.
+    Set {
+        /// Its name.
+        server: String,
+        /// `None` leaves it.
+        state: Option<ServerState>,
+        /// `None` leaves it.
+        weight: Option<u16>,
+    },
+    /// The named one is to go.
+    Remove(String),
+}
+
+/// Why a change is not made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// There is no backend of that name.
+    NoBackend(String),
+    /// The backend has no server of that name.
+    NoServer(String, String),
+    /// The backend has a server of that name.
+    Exists(String, String),
+    /// A backend cannot be without servers.
+    Last(String, String),
+    /// There are as many orders as there can be.
+    TooMany,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refused::NoBackend(backend) => write!(f, "there is no backend `{backend}`"),
+            Refused::NoServer(backend, server) => write!(f, "`{backend}` has no server `{server}`"),
+            Refused::Exists(backend, server) => write!(f, "`{backend}` has a server `{server}` already"),
+            Refused::Last(backend, server) => {
+                write!(f, "`{server}` is the only server of `{backend}`: add another one first, or drain it")
+            }
+            Refused::TooMany => {
+                write!(f, "{MOST_ORDERS} orders are in force: write some of them into the file")
+            }
+        }
+    }
+}
+
+/// What of a server is an operator's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The file lists it.
+    File,
+    /// Discovery found it.
+    Discovery,
+    /// An operator added it.
+    Operator,
+}
+
+impl Origin {
+    /// As it is shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Origin::File => "file",
+            Origin::Discovery => "discovery",
+            Origin::Operator => "operator",
+        }
+    }
+}
+
+impl Wanted {
+    /// What the file says, and what there is with discovered servers. No order is in force.
+    pub fn new(file: Config, base: Config) -> Wanted {
+        Wanted { file, base, orders: BTreeMap::new() }
+    }
+
+    /// What the file says; names of servers are resolved.
+    pub fn file(&self) -> &Config {
+        &self.file
+    }
+
+    /// The file says this from now on, and with discovered servers it is `base`. Gives the orders that have ended by it, each with the
+    /// names of its backend and server.
+    pub fn reload(&mut self, file: Config, base: Config) -> Vec<(String, String)> {
+        self.base = base;
+        let before = std::mem::replace(&mut self.file, file);
+        self.settle(|backend, server| find(&before, backend, server).cloned())
+    }
+
+    /// Discovery has made this of the file. No order ends by it.
+    pub fn discover(&mut self, base: Config) {
+        self.base = base;
+    }
+
+    /// The configuration of all parts. Servers stand in the order of the file, then of discovery, then by name.
+    pub fn compose(&self) -> Config {
+        let mut config = self.base.clone();
+        for backend in &mut config.backends {
+            let base = std::mem::take(&mut backend.servers);
+            backend.servers = self.servers(&backend.name, base);
+        }
+        config
+    }
+
+    fn servers(&self, backend: &str, mut servers: Vec<Server>) -> Vec<Server> {
+        let Some(orders) = self.orders.get(backend) else { return servers };
+        servers.retain_mut(|server| orders.get(&server.name).is_none_or(|order| order.apply(server)));
+        let there: HashSet<String> = servers.iter().map(|server| server.name.clone()).collect();
+        for (name, order) in orders {
+            if let Presence::Added(added) = &order.presence
+                && !there.contains(name)
+            {
+                servers.push(added.clone());
+            }
+        }
+        servers
+    }
+
+    /// Makes a change on behalf of `by` at `now`, in milliseconds since 1970. Nothing has changed if it is refused.
+    pub fn change(&mut self, backend: &str, change: &Change, by: &str, now: u64) -> Result<(), Refused> {
+        self.spec(backend)?;
+        let missing = |name: &str| Refused::NoServer(backend.to_owned(), name.to_owned());
+        let name = match change {
+            Change::Add(server) if self.server(backend, &server.name).is_some() => {
+                return Err(Refused::Exists(backend.to_owned(), server.name.clone()));
+            }
+            Change::Add(server) => &server.name,
+            Change::Set { server: name, .. } | Change::Remove(name) => {
+                self.server(backend, name).ok_or_else(|| missing(name))?;
+                name
+            }
+        };
+        if matches!(change, Change::Remove(_)) && !self.has_others(backend, name) {
+            return Err(Refused::Last(backend.to_owned(), name.clone()));
+        }
+        let base = self.base(backend, name).cloned();
+        let mut order = self.order(backend, name).cloned().unwrap_or_default();
+        order.change(change, base.as_ref());
+        let is_new = self.order(backend, name).is_none();
+        if is_new && self.orders.values().map(BTreeMap::len).sum::<usize>() >= MOST_ORDERS {
+            return Err(Refused::TooMany);
+        }
+        (order.by, order.since) = (by.to_owned(), now);
+        self.put(backend, name, order);
+        Ok(())
+    }
+
+    /// The servers of a backend, as they are to be.
+    pub fn of(&self, backend: &str) -> Result<Vec<Server>, Refused> {
+        Ok(self.servers(backend, self.spec(backend)?.servers.clone()))
+    }
+
+    /// One of them.
+    pub fn server(&self, backend: &str, name: &str) -> Option<Server> {
+        let order = self.order(backend, name);
+        let Some(mut server) = self.base(backend, name).cloned() else {
+            return match &order?.presence {
+                Presence::Added(added) => Some(added.clone()),
+                _ => None,
+            };
+        };
+        order.is_none_or(|order| order.apply(&mut server)).then_some(server)
+    }
+
+    fn spec(&self, backend: &str) -> Result<&Backend, Refused> {
+        let spec = self.base.backends.iter().find(|spec| spec.name == backend);
+        spec.ok_or_else(|| Refused::NoBackend(backend.to_owned()))
+    }
+
+    /// True if the backend has servers but for the named one.
+    fn has_others(&self, backend: &str, name: &str) -> bool {
+        let is_removed =
+            |name: &str| self.order(backend, name).is_some_and(|order| order.presence == Presence::Removed);
+        let based = self.spec(backend).map_or(&[][..], |spec| &spec.servers);
+        let is_added =
+            |(other, order): (&String, &Order)| other != name && matches!(order.presence, Presence::Added(_));
+        based.iter().any(|server| server.name != name && !is_removed(&server.name))
+            || self.orders.get(backend).is_some_and(|orders| orders.iter().any(is_added))
+    }
+
+    /// The order about a server that is in force.
+    pub fn order(&self, backend: &str, server: &str) -> Option<&Order> {
+        self.orders.get(backend)?.get(server)
+    }
+
+    /// Every order, with the names of its backend and server and what it departs from.
+    pub fn orders(&self) -> impl Iterator<Item = (&str, &str, &Order, Option<&Server>)> {
+        self.orders.iter().flat_map(move |(backend, orders)| {
+            orders.iter().map(move |(server, order)| {
+                (backend.as_str(), server.as_str(), order, self.base(backend, server))
+            })
+        })
+    }
+
+    /// Where a server comes from.
+    pub fn origin(&self, backend: &str, server: &str) -> Origin {
+        let added = |order: &Order| matches!(order.presence, Presence::Added(_));
+        match self.order(backend, server).is_some_and(added) {
+            true => Origin::Operator,
+            false if find(&self.file, backend, server).is_some() => Origin::File,
+            false => Origin::Discovery,
+        }
+    }
+
+    /// What the file says of a server, or else discovery.
+    pub fn base(&self, backend: &str, server: &str) -> Option<&Server> {
+        find(&self.base, backend, server)
+    }
+
+    fn put(&mut self, backend: &str, server: &str, order: Order) {
+        let orders = self.orders.entry(backend.to_owned()).or_default();
+        if order.says_something() {
+            orders.insert(server.to_owned(), order);
+        } else {
+            orders.remove(server);
+        }
+        if orders.is_empty() {
+            self.orders.remove(backend);
+        }
+    }
+
+    /// Ends the orders that the file contradicts, where `before` is what it said when they were given.
+    fn settle(&mut self, before: impl Fn(&str, &str) -> Option<Server>) -> Vec<(String, String)> {
+        let mut ended = Vec::new();
+        for (backend, mut orders) in std::mem::take(&mut self.orders) {
+            let stays = self.file.backends.iter().any(|spec| spec.name == backend);
+            orders.retain(|server, order| {
+                let earlier = order.clone();
+                let (was, is) = (before(&backend, server), find(&self.file, &backend, server));
+                let goes_on = stays && order.outlives(was.as_ref(), is);
+                if !goes_on || *order != earlier {
+                    ended.push((backend.clone(), server.clone()));
+                }
+                goes_on
+            });
+            if !orders.is_empty() {
+                self.orders.insert(backend, orders);
+            }
+        }
+        ended
+    }
+}
+
+impl Order {
+    /// Makes of a server what was ordered; false if it is to go.
+    fn apply(&self, server: &mut Server) -> bool {
+        match &self.presence {
+            Presence::Removed => return false,
+            Presence::Added(added) => server.clone_from(added),
+            Presence::AsFound => {}
+        }
+        server.state = self.state.unwrap_or(server.state);
+        server.weight = self.weight.unwrap_or(server.weight);
+        true
+    }
+
+    /// What is as it is found anyway needs no order.
+    fn change(&mut self, change: &Change, base: Option<&Server>) {
+        match (change, &mut self.presence) {
+            (Change::Add(server), _) => {
+                let presence = match base {
+                    Some(base) if base == server => Presence::AsFound,
+                    _ => Presence::Added(server.clone()),
+                };
+                *self = Order { presence, ..Order::default() };
+            }
+            (Change::Set { state, weight, .. }, Presence::Added(server)) => {
+                server.state = state.unwrap_or(server.state);
+                server.weight = weight.unwrap_or(server.weight);
+            }
+            (Change::Set { state, weight, .. }, _) => {
+                if state.is_some() {
+                    self.state = state.filter(|state| base.is_none_or(|base| base.state != *state));
+                }
+                if weight.is_some() {
+                    self.weight = weight.filter(|weight| base.is_none_or(|base| base.weight != *weight));
+                }
+            }
+            (Change::Remove(_), _) => {
+                let presence = if base.is_some() { Presence::Removed } else { Presence::AsFound };
+                *self = Order { presence, ..Order::default() };
+            }
+        }
+    }
+
+    fn says_something(&self) -> bool {
+        self.state.is_some() || self.weight.is_some() || self.presence != Presence::AsFound
+    }
+
+    /// Drops what the file has since said otherwise; false if nothing is left.
+    fn outlives(&mut self, was: Option<&Server>, is: Option<&Server>) -> bool {
+        match (was, is) {
+            (None, None) => true,
+            (Some(was), Some(is)) => {
+                // A host name may have another address now, which says nothing about the server, nor does how it is checked.
+                let (address, check) = (was.address.clone(), was.check.clone());
+                let same = Server { address, check, ..is.clone() } == *was;
+                self.state = self.state.filter(|_| was.state == is.state);
+                self.weight = self.weight.filter(|_| was.weight == is.weight);
+                if !same {
+                    self.presence = Presence::AsFound;
+                }
+                self.says_something()
+            }
+            _ => false,
+        }
+    }
+}
+
+fn find<'c>(config: &'c Config, backend: &str, server: &str) -> Option<&'c Server> {
+    let backend = config.backends.iter().find(|spec| spec.name == backend)?;
+    backend.servers.iter().find(|spec| spec.name == server)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const B: &str = "listen :8080";
+
+    fn file(servers: &[&str]) -> Config {
+        let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
+        plimsoll_config::from_flags(&[":8080".to_owned()], &servers).unwrap().config
+    }
+
+    fn wanted(servers: &[&str]) -> Wanted {
+        Wanted::new(file(servers), file(servers))
+    }
+
+    fn server(name: &str) -> Server {
+        Server::new(name, name.parse().unwrap())
+    }
+
+    fn set(server: &str, state: Option<ServerState>, weight: Option<u16>) -> Change {
+        Change::Set { server: server.to_owned(), state, weight }
+    }
+
+    impl Wanted {
+        fn take(&mut self, file: Config) -> Vec<(String, String)> {
+            self.reload(file.clone(), file)
+        }
+
+        fn order_it(&mut self, change: &Change) -> Result<(), Refused> {
+            self.change(B, change, "test", 7)
+        }
+
+        fn shown(&self) -> Vec<(String, u16, ServerState)> {
+            let servers = self.compose().backends.remove(0).servers;
+            servers.into_iter().map(|s| (s.name, s.weight, s.state)).collect()
+        }
+
+        fn names(&self) -> Vec<String> {
+            self.shown().into_iter().map(|(name, ..)| name).collect()
+        }
+    }
+
+    #[test]
+    fn without_orders_it_is_the_file() {
+        let config = file(&["10.0.0.1:1", "10.0.0.2:1"]);
+        assert_eq!(Wanted::new(config.clone(), config.clone()).compose(), config);
+    }
+
+    #[test]
+    fn orders_change_what_is_composed_and_not_the_file() {
+        let mut wanted = wanted(&["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"]);
+        wanted.order_it(&set("10.0.0.1:1", Some(ServerState::Drain), None)).unwrap();
+        wanted.order_it(&set("10.0.0.1:1", None, Some(5))).unwrap();
+        wanted.order_it(&Change::Remove("10.0.0.2:1".into())).unwrap();
+        wanted.order_it(&Change::Add(server("10.0.0.9:1"))).unwrap();
+        let ready = ServerState::Ready;
+        let expected =
+            [("10.0.0.1:1", 5, ServerState::Drain), ("10.0.0.3:1", 1, ready), ("10.0.0.9:1", 1, ready)];
+        assert_eq!(wanted.shown(), expected.map(|(name, weight, state)| (name.to_owned(), weight, state)));
+        assert_eq!(wanted.file().backends[0].servers.len(), 3);
+        assert_eq!(wanted.orders().count(), 3);
+        let origins = ["10.0.0.1:1", "10.0.0.9:1"].map(|name| wanted.origin(B, name));
+        assert_eq!(origins, [Origin::File, Origin::Operator]);
+    }
+
+    #[test]
+    fn an_order_back_to_what_the_file_says_is_none() {
+        let mut wanted = wanted(&["10.0.0.1:1", "10.0.0.2:1"]);
+        let before = wanted.clone();
+        wanted.order_it(&set("10.0.0.1:1", Some(ServerState::Maint), Some(9))).unwrap();
+        wanted.order_it(&set("10.0.0.1:1", Some(ServerState::Ready), Some(1))).unwrap();
+        assert_eq!(wanted, before);
+        let old = wanted.of(B).unwrap().remove(1);
+        wanted.order_it(&Change::Remove("10.0.0.2:1".into())).unwrap();
+        wanted.order_it(&Change::Add(old)).unwrap();
+        assert_eq!(wanted, before);
+        wanted.order_it(&Change::Add(server("10.0.0.9:1"))).unwrap();
+        wanted.order_it(&Change::Remove("10.0.0.9:1".into())).unwrap();
+        assert_eq!(wanted, before);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_and_changes_nothing() {
+        let mut wanted = wanted(&["10.0.0.1:1"]);
+        let before = wanted.clone();
+        let refused = [
+            wanted.order_it(&Change::Add(server("10.0.0.1:1"))),
+            wanted.order_it(&Change::Remove("10.0.0.1:1".into())),
+            wanted.order_it(&Change::Remove("x".into())),
+            wanted.order_it(&set("x", None, Some(1))),
+            wanted.change("y", &set("x", None, Some(1)), "", 0),
+        ];
+        assert!(matches!(
+            refused.map(Result::unwrap_err),
+            [
+                Refused::Exists(..),
+                Refused::Last(..),
+                Refused::NoServer(..),
+                Refused::NoServer(..),
+                Refused::NoBackend(_)
+            ]
+        ));
+        assert_eq!(wanted, before);
+    }
+
+    #[test]
+    fn an_order_lasts_until_the_file_says_otherwise() {
+        let mut wanted = wanted(&["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"]);
+        wanted.order_it(&set("10.0.0.1:1", Some(ServerState::Drain), Some(5))).unwrap();
+        wanted.order_it(&Change::Remove("10.0.0.2:1".into())).unwrap();
+        wanted.order_it(&Change::Add(server("10.0.0.9:1"))).unwrap();
+        let before = wanted.clone();
+        // Another address of a host name, and another server, are no word on these.
+        let mut next = file(&["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1", "10.0.0.4:1"]);
+        next.backends[0].servers[1].address = "10.7.7.7:1".parse().unwrap();
+        assert_eq!(wanted.take(next.clone()), []);
+        assert_eq!(wanted.orders, before.orders);
+        // The weight of the first is: its drain goes on.
+        next.backends[0].servers[0].weight = 2;
+        next.backends[0].servers[1].max_requests = 3;
+        assert_eq!(wanted.take(next).len(), 2);
+        assert_eq!(wanted.shown()[0], ("10.0.0.1:1".to_owned(), 2, ServerState::Drain));
+        assert_eq!(wanted.names()[1], "10.0.0.2:1", "the file wants it again");
+        // In the file an added one is the file's; what left the file takes its orders with it.
+        assert_eq!(wanted.take(file(&["10.0.0.9:1", "10.0.0.2:1"])).len(), 2);
+        assert_eq!(wanted.orders().count(), 0);
+        assert_eq!(wanted.names(), ["10.0.0.9:1", "10.0.0.2:1"]);
+    }
+
+    #[test]
+    fn a_backend_that_is_gone_takes_its_orders_with_it() {
+        let mut wanted = wanted(&["10.0.0.1:1"]);
+        wanted.order_it(&set("10.0.0.1:1", None, Some(3))).unwrap();
+        let other = plimsoll_config::from_flags(&[":9090".to_owned()], &["10.0.0.1:1".to_owned()]);
+        assert_eq!(wanted.take(other.unwrap().config).len(), 1);
+        assert_eq!(wanted.orders().count(), 0);
+    }
+
+    #[test]
+    fn discovered_servers_keep_their_orders_while_they_are_away() {
+        let mut wanted = wanted(&["10.0.0.1:1"]);
+        let both = file(&["10.0.0.1:1", "10.0.0.5:1"]);
+        wanted.discover(both.clone());
+        assert_eq!(wanted.names(), ["10.0.0.1:1", "10.0.0.5:1"]);
+        assert_eq!(wanted.origin(B, "10.0.0.5:1"), Origin::Discovery);
+        wanted.order_it(&set("10.0.0.5:1", Some(ServerState::Maint), None)).unwrap();
+        wanted.discover(file(&["10.0.0.1:1"]));
+        assert_eq!(wanted.names(), ["10.0.0.1:1"]);
+        assert_eq!(wanted.take(file(&["10.0.0.1:1"])), []);
+        wanted.discover(both);
+        assert_eq!(wanted.shown()[1].2, ServerState::Maint);
+    }
+
+    #[test]
+    fn one_server_is_as_it_is_among_all() {
+        let mut wanted = wanted(&["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"]);
+        wanted.order_it(&set("10.0.0.1:1", Some(ServerState::Drain), Some(5))).unwrap();
+        wanted.order_it(&Change::Remove("10.0.0.2:1".into())).unwrap();
+        wanted.order_it(&Change::Add(server("10.0.0.9:1"))).unwrap();
+        let all = wanted.of(B).unwrap();
+        for name in ["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1", "10.0.0.9:1", "x"] {
+            let among = all.iter().find(|server| server.name == name);
+            assert_eq!(wanted.server(B, name).as_ref(), among, "{name}");
+        }
+        // Of added ones too, one may not be the last to go.
+        wanted.order_it(&Change::Remove("10.0.0.1:1".into())).unwrap();
+        wanted.order_it(&Change::Remove("10.0.0.3:1".into())).unwrap();
+        assert!(matches!(wanted.order_it(&Change::Remove("10.0.0.9:1".into())), Err(Refused::Last(..))));
+    }
+
+    #[test]
+    fn orders_are_bounded() {
+        let mut wanted = wanted(&["10.0.0.1:1"]);
+        let server = server("10.0.0.2:1");
+        let all = (0..MOST_ORDERS).map(|n| {
+            let order = Order { presence: Presence::Removed, ..Order::default() };
+            (n.to_string(), order)
+        });
+        wanted.orders.insert(B.to_owned(), all.collect());
+        assert_eq!(wanted.order_it(&Change::Add(server)), Err(Refused::TooMany));
+    }
+}
