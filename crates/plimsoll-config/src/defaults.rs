@@ -205,6 +205,8 @@ pub const ADMIN_CONNECTIONS: usize = 64;
 pub const ADMIN_HEADER: Duration = seconds(10);
 /// One question to the admin address, answer included: above an upgrade, which may take a minute, and a reload.
 pub const ADMIN_CONNECTION_AGE: Duration = seconds(120);
+/// Bytes of a body at the admin address: a server is a hundred.
+pub const ADMIN_BODY: usize = 64 << 10;
 /// Orders about servers that are in force at once: more than anybody gives by hand, and a few MB.
 pub const MOST_ORDERS: usize = 65_536;
 /// A token that can be tried out is none: 16 characters of base64 are 96 bits.

@@ -30,10 +30,11 @@ mod units;
 mod vocabulary;
 
 pub use flags::from_flags;
-pub use list::parse_list;
+pub use list::{parse_list, parse_server};
 pub use problem::{Code, Problem, Problems};
 pub use schema::schema;
 pub use source::Source;
+pub use suggest::closest;
 
 use model::Config;
 use problem::Report;

@@ -8,9 +8,9 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use crate::address::parse_server;
+use crate::address;
 use crate::defaults::{LARGEST_LIST, MOST, MOST_DISCOVERED, MOST_PRIORITY, MOST_WEIGHT};
-use crate::model::Server;
+use crate::model::{Server, ServerState};
 
 /// Labels with this in front are for us; all others of a group are about the targets, and not for us to judge.
 const OURS: &str = "plimsoll_";
@@ -66,9 +66,9 @@ fn item_of(item: &Value, max_requests: u32, found: &mut Found) -> Result<(), Str
     }
 }
 
-fn server(address: &str, max_requests: u32) -> Result<Server, String> {
-    let parsed = parse_server(address).map_err(|fault| fault.message)?;
-    Ok(Server { max_requests, ..Server::new(address, parsed) })
+fn server(text: &str, max_requests: u32) -> Result<Server, String> {
+    let parsed = address::parse_server(text).map_err(|fault| fault.message)?;
+    Ok(Server { max_requests, ..Server::new(text, parsed) })
 }
 
 fn object(fields: &Map<String, Value>, max_requests: u32) -> Result<Server, String> {
@@ -87,6 +87,19 @@ fn object(fields: &Map<String, Value>, max_requests: u32) -> Result<Server, Stri
         }
     }
     judge(server)
+}
+
+/// Reads one server as a configuration's table has it, in JSON and as strictly; `state` included, which is for no list.
+///
+/// # Errors
+/// A key is unknown or missing, or a value is none that a configuration could have.
+pub fn parse_server(fields: &Map<String, Value>, max_requests: u32) -> Result<Server, String> {
+    let mut fields = fields.clone();
+    let state = match fields.remove("state") {
+        None => ServerState::Ready,
+        Some(state) => state.as_str().ok_or("`state` is not a string")?.parse()?,
+    };
+    Ok(Server { state, ..object(&fields, max_requests)? })
 }
 
 /// A group of Prometheus: <https://prometheus.io/docs/prometheus/latest/http_sd/>.

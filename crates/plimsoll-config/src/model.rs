@@ -87,6 +87,8 @@ pub struct Backend {
     pub name: String,
     /// Those of the file, then those that were discovered. At least one, unless it discovers them.
     pub servers: Vec<Server>,
+    /// Requests that a server may have in flight that does not say its own number.
+    pub max_requests: u32,
     /// Where further servers come from.
     pub discover: Option<Discover>,
     /// How one is chosen.
@@ -114,6 +116,7 @@ impl Backend {
         Backend {
             name,
             servers,
+            max_requests: u32::MAX,
             discover: None,
             balance,
             slow_start,

@@ -4,7 +4,7 @@
 //! foreign word finds none. Ties go to the first candidate.
 
 /// The closest of `candidates`, if any is close enough.
-pub(crate) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = fold(word);
     let bound = (wanted.chars().count() / 3).max(1);
     candidates

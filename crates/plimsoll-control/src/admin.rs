@@ -1,6 +1,6 @@
 //! The admin address: is the process alive, is it ready, what is it doing.
 //!
-//! `GET /healthz`, `/ready`, `/status` and `/metrics`, `POST /reload` and `/upgrade`, on a thread of its own, so that a question never waits for traffic
+//! `GET /healthz`, `/ready`, `/status`, `/metrics` and `/v1/backends`, `POST /reload` and `/upgrade`, on a thread of its own, so that a question never waits for traffic
 //! nor traffic for a question. Reads what `run` has published; asks it to reload; changes nothing itself. With a token it answers whoever brings it;
 //! without one loopback names and IP addresses only, so that a web page whose name was made to point here (DNS rebinding) cannot read it
 //! through somebody's browser.
@@ -26,8 +26,11 @@ use crate::admin_server::Guard;
 use crate::discovery::Origin;
 use crate::exposition::CONTENT_TYPE;
 use crate::metrics::{self, Reloads};
+use crate::orders::Ordered;
 use crate::reload::{Request as Asked, Wish};
+use crate::servers;
 use crate::status;
+use crate::wanted::Wanted;
 
 /// What the admin address can see of a running process.
 pub struct Published {
@@ -38,8 +41,12 @@ pub struct Published {
     /// Where servers come from, beside the file.
     origins: Mutex<Vec<Arc<Origin>>>,
     pub(crate) reloads: Reloads,
+    /// What it was composed of.
+    wanted: Mutex<Arc<Wanted>>,
     /// Asks that loop.
     ask: Option<mpsc::Sender<Asked>>,
+    /// Orders of it.
+    orders: Option<mpsc::Sender<Ordered>>,
     phase: AtomicU8,
 }
 
@@ -60,10 +67,12 @@ impl Published {
     pub fn new(snapshot: Arc<Snapshot>, ask: Option<mpsc::Sender<Asked>>) -> Published {
         Published {
             started: Instant::now(),
+            wanted: Mutex::new(Arc::new(Wanted::new(snapshot.config.clone(), snapshot.config.clone()))),
             snapshot: Mutex::new(snapshot),
             origins: Mutex::default(),
             reloads: Reloads::new(),
             ask,
+            orders: None,
             phase: AtomicU8::new(Phase::Starting as u8),
         }
     }
@@ -73,8 +82,25 @@ impl Published {
         Arc::clone(&self.snapshot.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Says what is in force from now on.
-    pub fn show(&self, snapshot: Arc<Snapshot>) {
+    /// What it was composed of.
+    pub fn wanted(&self) -> Arc<Wanted> {
+        Arc::clone(&self.wanted.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes orders from now on.
+    #[must_use]
+    pub fn ordered_by(mut self, orders: mpsc::Sender<Ordered>) -> Published {
+        self.orders = Some(orders);
+        self
+    }
+
+    pub(crate) fn orders(&self) -> Option<&mpsc::Sender<Ordered>> {
+        self.orders.as_ref()
+    }
+
+    /// Says what is in force from now on, and what it was composed of.
+    pub fn show(&self, snapshot: Arc<Snapshot>, wanted: &Wanted) {
+        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(wanted.clone());
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
     }
 
@@ -128,10 +154,11 @@ pub(crate) fn router(published: Arc<Published>, guard: Guard) -> Router {
         .route("/metrics", get(metrics_page))
         .route("/reload", post(reload_now))
         .route("/upgrade", post(upgrade_now))
+        .merge(servers::routes())
         .fallback(async || {
             (
                 StatusCode::NOT_FOUND,
-                "there are /healthz, /ready, /status, /metrics, POST /reload and POST /upgrade\n",
+                "there are /healthz, /ready, /status, /metrics, /v1/backends, POST /reload and POST /upgrade\n",
             )
         })
         .layer(middleware::from_fn_with_state(guard, admit))

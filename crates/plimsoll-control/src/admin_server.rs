@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use axum::Router;
 use axum::serve::Listener;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -22,6 +22,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::admin::{Published, router};
+use crate::servers::Asker;
 use crate::unix_socket::{self, SocketFile};
 
 /// How long answers under way may take when the server stops.
@@ -90,13 +91,13 @@ impl Admin {
                 listener.set_nonblocking(true)?;
                 let address = AdminBind::Socket(listener.local_addr()?);
                 let listener = tokio::net::TcpListener::from_std(listener)?;
-                (address, Box::pin(serve(listener, router, stopped)))
+                (address, Box::pin(serve(listener, router, stopped, |_, peer| peer.to_string())))
             }
             AdminBind::Unix(_) => {
                 let listener = UnixListener::from(socket);
                 listener.set_nonblocking(true)?;
                 let listener = tokio::net::UnixListener::from_std(listener)?;
-                (door.bind.clone(), Box::pin(serve(listener, router, stopped)))
+                (door.bind.clone(), Box::pin(serve(listener, router, stopped, |stream, _| unix_peer(stream))))
             }
         };
         drop(_entered);
@@ -166,7 +167,20 @@ impl Guard {
     }
 }
 
-async fn serve<L: Listener>(mut listener: L, router: Router, mut stopped: oneshot::Receiver<()>) {
+/// Who has connected to a Unix socket, as the kernel knows.
+fn unix_peer(stream: &tokio::net::UnixStream) -> String {
+    match stream.peer_cred() {
+        Ok(peer) => format!("unix uid {} pid {}", peer.uid(), peer.pid().unwrap_or(0)),
+        Err(_) => "unix".to_owned(),
+    }
+}
+
+async fn serve<L: Listener>(
+    mut listener: L,
+    router: Router,
+    mut stopped: oneshot::Receiver<()>,
+    who: fn(&L::Io, &L::Addr) -> String,
+) {
     let room = Arc::new(Semaphore::new(ADMIN_CONNECTIONS));
     let (stop, stopping) = watch::channel(());
     let mut connections = JoinSet::new();
@@ -174,11 +188,12 @@ async fn serve<L: Listener>(mut listener: L, router: Router, mut stopped: onesho
         // A place first: who finds none waits in the kernel's queue. The losers are only waits.
         let next = async {
             let place = Arc::clone(&room).acquire_owned().await;
-            (place, listener.accept().await.0)
+            (place, listener.accept().await)
         };
         tokio::select! {
-            (place, stream) = next => {
-                let (service, stopping) = (TowerToHyperService::new(router.clone()), stopping.clone());
+            (place, (stream, peer)) = next => {
+                let router = router.clone().layer(Extension(Asker(who(&stream, &peer))));
+                let (service, stopping) = (TowerToHyperService::new(router), stopping.clone());
                 connections.spawn(async move {
                     let _ = tokio::time::timeout(ADMIN_CONNECTION_AGE, answer(stream, service, stopping)).await;
                     drop(place);

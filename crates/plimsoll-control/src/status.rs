@@ -57,7 +57,8 @@ fn listener(listener: &ListenerTotals) -> Value {
     merge(own, &listener.traffic)
 }
 
-fn backend(published: &Published, snapshot: &Snapshot, number: usize, backend: &Backend) -> Value {
+/// One backend with its servers.
+pub(crate) fn backend(published: &Published, snapshot: &Snapshot, number: usize, backend: &Backend) -> Value {
     let in_flight: u64 = backend.servers.iter().map(|server| u64::from(server.live.in_flight())).sum();
     let waits = snapshot.stats.waits(number);
     let own = json!({

@@ -260,6 +260,11 @@ impl Wanted {
         find(&self.base, backend, server)
     }
 
+    /// What the file says of a server.
+    pub fn in_file(&self, backend: &str, server: &str) -> Option<&Server> {
+        find(&self.file, backend, server)
+    }
+
     fn put(&mut self, backend: &str, server: &str, order: Order) {
         let orders = self.orders.entry(backend.to_owned()).or_default();
         if order.says_something() {

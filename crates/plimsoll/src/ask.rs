@@ -12,6 +12,8 @@ use std::time::Duration;
 use plimsoll_config::model::{AdminBind, Secret};
 use plimsoll_control::secrets::{read_token, read_token_file};
 
+use serde_json::Value;
+
 use crate::cli;
 use crate::configuration;
 use crate::exit::Exit;
@@ -44,6 +46,16 @@ impl fmt::Display for Whom {
 
 /// Asks `method path` at the first address that takes a connection.
 pub(crate) fn ask(whom: &Whom, method: &str, path: &str) -> Result<Answer, String> {
+    ask_with(whom, method, path, None)
+}
+
+/// Asks with a body, which is JSON.
+pub(crate) fn ask_with(
+    whom: &Whom,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+) -> Result<Answer, String> {
     let unreachable = |e| {
         format!(
             "nothing answers at the admin address {whom}: {e}; is plimsoll running, with [admin] in its configuration?"
@@ -53,7 +65,12 @@ pub(crate) fn ask(whom: &Whom, method: &str, path: &str) -> Result<Answer, Strin
     let token = whom.token.as_ref();
     let token =
         token.map_or_else(String::new, |token| format!("Authorization: Bearer {}\r\n", token.reveal()));
-    let text = format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\n{token}Content-Length: 0\r\n\r\n");
+    let body = body.map(ToString::to_string).unwrap_or_default();
+    let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
+    let length = body.len();
+    let text = format!(
+        "{method} {path} HTTP/1.0\r\nHost: localhost\r\n{token}{kind}Content-Length: {length}\r\n\r\n{body}"
+    );
     stream.write_all(text.as_bytes()).map_err(unreachable)?;
     let mut text = String::new();
     stream.take(LARGEST).read_to_string(&mut text).map_err(unreachable)?;

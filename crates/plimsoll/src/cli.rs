@@ -40,6 +40,9 @@ pub(crate) enum Verb {
     /// Show what the running process does: its listeners, routes, backends and servers
     #[command(after_help = STATUS_EXAMPLES)]
     Status(Status),
+    /// Show, add, drain, weight and remove servers of the running process
+    #[command(after_help = SERVER_EXAMPLES)]
+    Server(Server),
     /// Hand over to a new process of a new binary, without losing anything
     #[command(after_help = UPGRADE_EXAMPLES)]
     Upgrade(Upgrade),
@@ -157,6 +160,29 @@ pub(crate) struct Status {
     /// Look again every two seconds, and show what has happened in between
     #[arg(long)]
     pub(crate) watch: bool,
+}
+
+/// `plimsoll server`.
+#[derive(Debug, Args)]
+pub(crate) struct Server {
+    /// BACKEND/SERVER and ready, drain, maint, remove or weight N; or list [BACKEND]; or add BACKEND ADDRESS
+    #[arg(required = true, num_args = 1..=3, value_name = "WHAT")]
+    pub(crate) words: Vec<String>,
+    /// With add: its share, relative to the others
+    #[arg(long, value_name = "N")]
+    pub(crate) weight: Option<u16>,
+    /// With add: its name, in place of the address
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// With add: serves only when no other can
+    #[arg(long)]
+    pub(crate) backup: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub(crate) admin: Asked,
 }
 
 /// `plimsoll upgrade`.
@@ -333,6 +359,21 @@ Latencies are estimated from counts in fixed buckets.
 
 Exit status:
   0  shown
+  3  no admin address is known, or nothing answers there";
+
+const SERVER_EXAMPLES: &str = "\
+Examples:
+  plimsoll server list
+  plimsoll server api/10.0.0.1:3000 drain
+  plimsoll server api/10.0.0.1:3000 weight 5
+  plimsoll server add api 10.0.0.4:3000 --weight 2
+  plimsoll server api/10.0.0.4:3000 remove
+
+A change lasts until the file says otherwise, through reloads and upgrades, and not through a restart.
+
+Exit status:
+  0  done, and served
+  1  refused
   3  no admin address is known, or nothing answers there";
 
 const UPGRADE_EXAMPLES: &str = "\

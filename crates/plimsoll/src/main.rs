@@ -13,6 +13,7 @@ mod pages;
 mod reload;
 mod run;
 mod serve;
+mod server;
 mod sim;
 mod status;
 mod table;
@@ -52,6 +53,7 @@ fn act(verb: Verb) -> Exit {
         Verb::Demo(args) => demo::run(&args),
         Verb::Reload(args) => reload::run(&args),
         Verb::Status(args) => status::run(&args),
+        Verb::Server(args) => server::run(&args),
         Verb::Upgrade(args) => upgrade::run(&args),
         Verb::Check(args) => configuration::check(&args),
         Verb::Config(args) => configuration::config(&args),

@@ -21,6 +21,7 @@ use plimsoll_control::admin_server::Admin;
 use plimsoll_control::checks::Checks;
 use plimsoll_control::exporter::Exporters;
 use plimsoll_control::handover::{Given, GivenDoor};
+use plimsoll_control::orders::Ordered;
 use plimsoll_control::reload::{Outcome, Request, Watch, Wish};
 use plimsoll_control::resolve::{Resolution, Unresolved};
 use plimsoll_control::resources;
@@ -46,6 +47,8 @@ const WATCH: Duration = Duration::from_secs(1);
 const ADMIN_HANDOVER: Duration = Duration::from_secs(10);
 /// How long a start waits for the first results of checks.
 const FIRST_CHECKS: Duration = Duration::from_secs(2);
+/// Orders about servers that wait for the loop, and that it carries out at once.
+const ORDERS: usize = 1024;
 /// How long the last spans may take.
 const LAST_SPANS: Duration = Duration::from_secs(2);
 
@@ -64,6 +67,7 @@ pub(crate) struct Running {
     /// Where the configuration came from; `None` if it came from options.
     file: Option<PathBuf>,
     wishes: mpsc::Receiver<Request>,
+    ordered: mpsc::Receiver<Ordered>,
     watch: Option<Watch>,
     /// The program to run for an upgrade, unless another is named.
     program: io::Result<PathBuf>,
@@ -133,12 +137,7 @@ pub(crate) async fn start(
     let config = begin_to_resolve(config)?.outcome().await.map_err(|all| unresolved(&all))?;
     let mut exporters = Exporters::default();
     let prepared = exporters.prepare(config.tracing.as_ref()).map_err(Failed::Tracing)?;
-    let handed = given.as_mut().map(|given| given.discovered.take()).unwrap_or_default();
-    let listed = Listed::first(config, &handed).await;
-    let mut wanted = Wanted::new(listed.filed.clone(), listed.whole());
-    if let Some(given) = &given {
-        wanted.recall(&given.wanted);
-    }
+    let (listed, wanted) = begin(config, given.as_mut()).await;
     let snapshot = Arc::new(Snapshot::new(wanted.compose(), None).traced(prepared.queue()));
     exporters.adopt(prepared);
     let (mut sockets, mut doors, old) = take(given, &snapshot);
@@ -149,8 +148,11 @@ pub(crate) async fn start(
     checks.first_results(&snapshot, FIRST_CHECKS).await;
     let proxy = Proxy::start(&snapshot, sockets).map_err(Failed::Start)?;
     let (ask, wishes) = mpsc::channel(4);
-    let published = Arc::new(Published::new(Arc::clone(&snapshot), Some(ask)));
+    let (orders, ordered) = mpsc::channel(ORDERS);
+    let published = Published::new(Arc::clone(&snapshot), Some(ask)).ordered_by(orders);
+    published.show(Arc::clone(&snapshot), &wanted);
     published.show_origins(listed.sources.origins());
+    let published = Arc::new(published);
     let watch = file.as_deref().filter(|_| snapshot.config.watch).map(Watch::new);
     let heartbeat = Heartbeat::new();
     let mut running = Running {
@@ -162,6 +164,7 @@ pub(crate) async fn start(
         listed,
         file,
         wishes,
+        ordered,
         watch,
         program,
         upgrade: None,
@@ -191,6 +194,18 @@ pub(crate) async fn start(
     }
     running.published.enter(Phase::Serving);
     Ok(running)
+}
+
+/// Asks the sources of servers for the first time, and takes over what an old process knew of them and what it was ordered.
+async fn begin(config: Config, given: Option<&mut Given>) -> (Listed, Wanted) {
+    let (handed, ordered) = match given {
+        Some(given) => (given.discovered.take(), given.wanted.take()),
+        None => Default::default(),
+    };
+    let listed = Listed::first(config, &handed).await;
+    let mut wanted = Wanted::new(listed.filed.clone(), listed.whole());
+    wanted.recall(&ordered);
+    (listed, wanted)
 }
 
 /// The sockets that an old process gives, after what it has learned was noted.
@@ -304,6 +319,8 @@ impl Running {
         // From now on nobody takes wishes: who waits for an outcome is told so by their answers being dropped.
         self.wishes.close();
         while self.wishes.try_recv().is_ok() {}
+        self.ordered.close();
+        while self.ordered.try_recv().is_ok() {}
         self.reloading = None;
         if stop != Stop::Retire {
             if let Some(upgrade) = self.upgrade.take() {
@@ -410,6 +427,7 @@ impl Running {
                     Wish::Reload => self.begin_reload(Some(request.answer)),
                     Wish::Upgrade(path) => self.begin_upgrade(path, Some(request.answer)),
                 },
+                Some(first) = self.ordered.recv() => self.carry_out(first),
                 outcome = Upgrade::outcome(self.upgrade.as_mut()), if self.upgrade.is_some() => {
                     if self.end_upgrade(&outcome) {
                         return Stop::Retire;

@@ -4,6 +4,7 @@
 //! file or an environment variable, and both show only the name.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use super::Compiler;
 use crate::address::{Fault, parse_admin};
@@ -68,7 +69,8 @@ impl Compiler<'_> {
         if !table.probably_has("token") {
             binds.iter().for_each(|(bind, at)| self.check_reach(bind, *at));
         }
-        Some(Admin { binds: binds.into_iter().map(|(bind, _)| bind).collect(), mode: mode?, token })
+        let audit = self.read(table.text("audit"), parse_audit);
+        Some(Admin { binds: binds.into_iter().map(|(bind, _)| bind).collect(), mode: mode?, token, audit })
     }
 
     /// An address that other machines reach takes a token.
@@ -168,6 +170,14 @@ fn parse_file(text: &str, secret: &Confidential) -> Result<String, Fault> {
             .help(format!("write a path: \"{}\"", secret.examples.1)));
     }
     Ok(text.to_owned())
+}
+
+fn parse_audit(text: &str) -> Result<PathBuf, Fault> {
+    if text.is_empty() || text.contains('\0') {
+        return Err(Fault::new(Code::BadValue, "`audit` names no file")
+            .help("write a path: \"/var/log/plimsoll/audit.log\""));
+    }
+    Ok(PathBuf::from(text))
 }
 
 fn covers(listener: SocketAddr, admin: SocketAddr) -> bool {

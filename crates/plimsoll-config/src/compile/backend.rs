@@ -64,6 +64,7 @@ impl Compiler<'_> {
         }
         self.warn_if_slow(fields, servers.len());
         Backend {
+            max_requests,
             discover,
             slow_start: fields.time("slow_start").unwrap_or_default(),
             subset: self.subset(fields.table("subset")),
@@ -88,6 +89,7 @@ impl Compiler<'_> {
         self.warn_if_idle(&name, &servers, bind.at);
         let backend = Backend::new(&name, servers, Balance::P2c);
         self.backends.push(Backend {
+            max_requests,
             slow_start: defaults::SLOW_START,
             eject: Some(Eject::default()),
             panic: defaults::PANIC as u32,

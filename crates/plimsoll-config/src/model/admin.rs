@@ -14,6 +14,8 @@ pub struct Admin {
     pub mode: u32,
     /// Without one, whoever reaches an address may ask.
     pub token: Option<Token>,
+    /// Where changes by operators are written down; `None`: on standard error.
+    pub audit: Option<PathBuf>,
 }
 
 /// One admin address.

@@ -209,6 +209,12 @@ pub(super) static ADMIN: Table = Table {
             Said("none"),
             "What requests have to bring as `Authorization: Bearer …`. `\"${NAME}\"` takes it from the environment.",
         ),
+        key(
+            "audit",
+            Kind::Text("path"),
+            Said("standard error"),
+            "Where each change that an operator makes to a server is written, as a JSON line. The file is opened for each line, so it can be moved away at any time.",
+        ),
     ],
     later: &["tls"],
     elsewhere: &[

@@ -5,11 +5,45 @@
 
 use std::sync::Arc;
 
+use plimsoll_control::orders::{Declined, Ordered, audit};
 use plimsoll_proxy::Snapshot;
 
-use super::{Failed, Running};
+use super::{Failed, ORDERS, Running};
 
 impl Running {
+    /// Carries out an order and those that wait behind it, with one snapshot for all of them.
+    pub(super) fn carry_out(&mut self, first: Ordered) {
+        let before = self.wanted.clone();
+        let (mut next, mut count, mut done) = (Some(first), 0, Vec::new());
+        while let Some(ordered) = next {
+            count += 1;
+            // A new process has been told what is wanted: a later order would be lost with this one.
+            let outcome = match self.upgrade {
+                Some(_) => Err(Declined::Upgrading),
+                None => ordered.carry_out(&mut self.wanted),
+            };
+            match outcome {
+                Ok(line) => done.push((ordered.answer, line)),
+                Err(declined) => drop(ordered.answer.send(Err(declined))), // who asked may have gone away
+            }
+            next = if count < ORDERS { self.ordered.try_recv().ok() } else { None };
+        }
+        if done.is_empty() {
+            return;
+        }
+        let outcome = self.republish().map_err(|error| Declined::Unservable(error.to_string()));
+        if outcome.is_err() {
+            self.wanted = before;
+        }
+        let file = self.proxy.snapshot().config.admin.as_ref().and_then(|admin| admin.audit.clone());
+        for (answer, line) in done {
+            if outcome.is_ok() {
+                audit(file.as_deref(), &line);
+            }
+            let _ = answer.send(outcome.clone()); // who asked may have gone away
+        }
+    }
+
     /// Serves what is wanted from now on; what is learned about servers goes on, and whatever is in flight ends as it began. Nothing is
     /// published if it is as it was.
     ///
@@ -19,13 +53,14 @@ impl Running {
         let before = Arc::clone(self.proxy.snapshot());
         let config = self.wanted.compose();
         if config == before.config {
+            self.published.show(before, &self.wanted); // who ordered what may differ
             return Ok(());
         }
         let snapshot = Arc::new(Snapshot::new(config, Some(&before)).traced_as(&before));
         self.checks.prepare(&snapshot.config).map_err(Failed::Checks)?;
         self.proxy.publish(&snapshot).map_err(Failed::Start)?;
         self.checks.adopt(&snapshot);
-        self.published.show(snapshot);
+        self.published.show(snapshot, &self.wanted);
         Ok(())
     }
 }

@@ -146,10 +146,10 @@ impl Running {
         self.proxy.publish(&snapshot).map_err(|error| line(&Failed::Start(error)))?;
         self.exporters.adopt(prepared);
         self.checks.adopt(&snapshot);
-        self.published.show(Arc::clone(&snapshot));
         self.published.show_origins(listed.sources.origins());
         self.listed = listed;
         self.wanted = wanted;
+        self.published.show(Arc::clone(&snapshot), &self.wanted);
         for (backend, server) in ended {
             notice(&format!("what was ordered about {backend}/{server} ends: the file says otherwise"));
         }

@@ -1,0 +1,168 @@
+//! Orders on their way: what the admin API hands to the one loop that publishes, and the log of what came of it.
+//!
+//! A [`Ordered`] goes in; the loop makes it, publishes, and answers. Each change that was made is one JSON line in the audit log: a file that
+//! is opened for each line, so that it can be moved away at any time, or standard error. Never changes anything itself.
+
+use std::fmt;
+use std::fs::OpenOptions;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Write;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use plimsoll_config::model::Server;
+use plimsoll_proxy::notice;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use crate::wanted::{Change, Refused, Wanted};
+
+/// A change that somebody waits for.
+#[derive(Debug)]
+pub struct Ordered {
+    /// The backend's name.
+    pub backend: String,
+    /// What is to change.
+    pub change: Change,
+    /// Only if this is still the tag of what it changes, as `If-Match` has it.
+    pub only_if: Option<String>,
+    /// Who asks.
+    pub by: String,
+    /// Where to answer. Whoever asked may have gone away.
+    pub answer: oneshot::Sender<Result<(), Declined>>,
+}
+
+/// Why it was not done. Then nothing has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Declined {
+    /// It makes no sense.
+    Refused(Refused),
+    /// Somebody else was first.
+    Stale,
+    /// An upgrade is under way.
+    Upgrading,
+    /// It cannot be served.
+    Unservable(String),
+}
+
+impl fmt::Display for Declined {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Declined::Refused(refused) => refused.fmt(f),
+            Declined::Stale => f.write_str("it has changed since you looked: look again"),
+            Declined::Upgrading => f.write_str("an upgrade is under way: ask again when it has ended"),
+            Declined::Unservable(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl Ordered {
+    /// Makes the change in `wanted`; gives the line for the audit log.
+    pub fn carry_out(&self, wanted: &mut Wanted) -> Result<Value, Declined> {
+        let Ordered { backend, change, by, .. } = self;
+        let name = match change {
+            Change::Add(server) => &server.name,
+            Change::Set { server, .. } | Change::Remove(server) => server,
+        };
+        let before = wanted.server(backend, name);
+        if let Some(only_if) = &self.only_if {
+            let tag = match (change, &before) {
+                (Change::Add(_), _) => {
+                    wanted.of(backend).map(|servers| tag(&servers)).map_err(Declined::Refused)?
+                }
+                (_, Some(server)) => tag(std::slice::from_ref(server)),
+                (_, None) => String::new(),
+            };
+            if !matches(only_if, &tag) {
+                return Err(Declined::Stale);
+            }
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        wanted.change(backend, change, by, now).map_err(Declined::Refused)?;
+        let after = wanted.server(backend, name);
+        Ok(json!({
+            "time_unix_ms": now,
+            "by": by,
+            "backend": backend,
+            "server": name,
+            "before": before.as_ref().map(settings),
+            "after": after.as_ref().map(settings),
+        }))
+    }
+}
+
+/// What of a server is told and not learned.
+pub(crate) fn settings(server: &Server) -> Value {
+    json!({
+        "name": server.name,
+        "address": server.address.to_string(),
+        "weight": server.weight,
+        "priority": server.priority,
+        "backup": server.backup,
+        "max_requests": server.max_requests,
+        "state": server.state.as_str(),
+    })
+}
+
+/// The entity tag of servers' settings. Counters are no part of it, because nobody overwrites them.
+pub(crate) fn tag(servers: &[Server]) -> String {
+    let mut hasher = DefaultHasher::new();
+    servers.iter().for_each(|server| settings(server).to_string().hash(&mut hasher));
+    format!("\"{:016x}\"", hasher.finish())
+}
+
+/// RFC 9110, 13.1.1: any of a list, by strong comparison, or `*` for whatever is there.
+fn matches(only_if: &str, tag: &str) -> bool {
+    only_if.split(',').map(str::trim).any(|one| (one == "*" && !tag.is_empty()) || one == tag)
+}
+
+/// Writes a line. One that the file does not take goes to standard error: it must not be lost.
+pub fn audit(file: Option<&Path>, line: &Value) {
+    let Some(path) = file else { return notice(&format!("audit {line}")) };
+    let open = OpenOptions::new().create(true).append(true).open(path);
+    // In one write, so that lines of two processes do not mix.
+    if let Err(e) = open.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes())) {
+        notice(&format!("cannot write to the audit log {}: {e}", path.display()));
+        notice(&format!("audit {line}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const B: &str = "listen :8080";
+
+    fn ordered(change: Change, only_if: Option<String>) -> Ordered {
+        let (answer, _) = oneshot::channel();
+        Ordered { backend: B.to_owned(), change, only_if, by: "me".to_owned(), answer }
+    }
+
+    fn wanted() -> Wanted {
+        let servers = ["10.0.0.1:1".to_owned(), "10.0.0.2:1".to_owned()];
+        let file = plimsoll_config::from_flags(&[":8080".to_owned()], &servers).unwrap().config;
+        Wanted::new(file.clone(), file)
+    }
+
+    #[test]
+    fn of_two_operators_with_one_tag_the_second_is_told() {
+        let mut wanted = wanted();
+        let tag = tag(&wanted.of(B).unwrap()[..1]);
+        let set = |weight| Change::Set { server: "10.0.0.1:1".to_owned(), state: None, weight: Some(weight) };
+        let line = ordered(set(5), Some(tag.clone())).carry_out(&mut wanted).unwrap();
+        assert_eq!((&line["before"]["weight"], &line["after"]["weight"]), (&json!(1), &json!(5)));
+        assert_eq!(ordered(set(7), Some(tag)).carry_out(&mut wanted), Err(Declined::Stale));
+        assert_eq!(wanted.of(B).unwrap()[0].weight, 5);
+        ordered(set(7), Some("*".to_owned())).carry_out(&mut wanted).unwrap();
+        ordered(set(9), None).carry_out(&mut wanted).unwrap();
+        let gone = Change::Remove("x".to_owned());
+        assert_eq!(ordered(gone, Some("*".to_owned())).carry_out(&mut wanted), Err(Declined::Stale));
+    }
+
+    #[test]
+    fn tags_are_of_settings_and_lists_of_tags_are_understood() {
+        let all = wanted().of(B).unwrap();
+        assert_ne!(tag(&all), tag(&all[..1]));
+        assert!(matches("\"a\" , \"b\"", "\"b\"") && !matches("W/\"b\"", "\"b\"") && !matches("*", ""));
+    }
+}

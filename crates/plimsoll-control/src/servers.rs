@@ -1,0 +1,262 @@
+//! `/v1/backends`: the admin API for servers. Shows them with their live state, adds, changes and removes them.
+//!
+//! Reads what is published; changes go to the one loop as [`Ordered`] and are answered once they are served. Bodies are bounded JSON and strict;
+//! errors are RFC 9457's problem details. Never lets a browser's page change anything.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Extension, Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use plimsoll_config::defaults::{ADMIN_BODY, MOST_WEIGHT};
+use plimsoll_config::model::{Address, Backend, Config, Server, ServerState};
+use serde_json::{Map, Value, json};
+use tokio::sync::oneshot;
+
+use crate::admin::Published;
+use crate::orders::{Declined, Ordered, settings, tag};
+use crate::resolve::Resolution;
+use crate::status;
+use crate::wanted::{Change, Refused};
+
+/// Who is at the other end of a connection, for the audit log.
+#[derive(Debug, Clone)]
+pub(crate) struct Asker(pub(crate) String);
+
+type Shared = State<Arc<Published>>;
+type Answer = Result<Response, Problem>;
+
+/// A status and what is wrong, in a sentence.
+pub(crate) struct Problem(StatusCode, String);
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let Problem(status, detail) = self;
+        let title = status.canonical_reason().unwrap_or("error");
+        let body =
+            json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
+        (status, [(header::CONTENT_TYPE, "application/problem+json")], format!("{body}\n")).into_response()
+    }
+}
+
+impl From<Declined> for Problem {
+    fn from(declined: Declined) -> Problem {
+        let status = match &declined {
+            Declined::Refused(Refused::NoBackend(_) | Refused::NoServer(..)) => StatusCode::NOT_FOUND,
+            Declined::Refused(Refused::Exists(..) | Refused::Last(..)) => StatusCode::CONFLICT,
+            Declined::Refused(Refused::TooMany) => StatusCode::INSUFFICIENT_STORAGE,
+            Declined::Upgrading => StatusCode::SERVICE_UNAVAILABLE,
+            Declined::Unservable(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Declined::Stale => StatusCode::PRECONDITION_FAILED,
+        };
+        Problem(status, declined.to_string())
+    }
+}
+
+/// The part of the admin address that begins with `/v1`.
+pub(crate) fn routes() -> Router<Arc<Published>> {
+    Router::new()
+        .route("/v1/backends", get(backends))
+        .route("/v1/backends/{backend}", get(backend))
+        .route("/v1/backends/{backend}/servers", get(servers).post(add))
+        .route("/v1/backends/{backend}/servers/{server}", get(server).patch(change).delete(remove))
+        .method_not_allowed_fallback(async || {
+            Problem(StatusCode::METHOD_NOT_ALLOWED, "this is not done here".to_owned())
+        })
+}
+
+async fn backends(State(published): Shared) -> Response {
+    let all: Vec<String> = published.snapshot().config.backends.iter().map(|b| b.name.clone()).collect();
+    let shown: Vec<Value> = all.iter().filter_map(|name| show(&published, name).ok()).collect();
+    tagged(StatusCode::OK, None, &json!({ "backends": shown }))
+}
+
+async fn backend(State(published): Shared, Path(name): Path<String>) -> Answer {
+    let shown = show(&published, &name)?;
+    Ok(tagged(StatusCode::OK, Some(backend_tag(&published, &name)?), &shown))
+}
+
+async fn servers(State(published): Shared, Path(name): Path<String>) -> Answer {
+    let mut shown = show(&published, &name)?;
+    let servers = json!({ "servers": shown["servers"].take() });
+    Ok(tagged(StatusCode::OK, Some(backend_tag(&published, &name)?), &servers))
+}
+
+async fn server(State(published): Shared, Path((backend, name)): Path<(String, String)>) -> Answer {
+    show_server(&published, StatusCode::OK, &backend, &name)
+}
+
+async fn add(
+    State(published): Shared,
+    Path(backend): Path<String>,
+    Extension(asker): Extension<Asker>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    let said = object(&headers, body).await?;
+    let max_requests = spec(&published.snapshot().config, &backend)?.max_requests;
+    let server = plimsoll_config::parse_server(&said, max_requests).map_err(|reason| unsound(&reason))?;
+    let server = resolve(&published, &backend, server).await?;
+    let name = server.name.clone();
+    order(&published, &backend, Change::Add(server), &headers, asker).await?;
+    show_server(&published, StatusCode::CREATED, &backend, &name)
+}
+
+async fn change(
+    State(published): Shared,
+    Path((backend, name)): Path<(String, String)>,
+    Extension(asker): Extension<Asker>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    let said = object(&headers, body).await?;
+    only(&said, &["state", "weight"])?;
+    let (state, weight) = (read_state(&said)?, read(&said, "weight", MOST_WEIGHT)?);
+    if said.is_empty() {
+        return Err(unsound("say `state`, `weight`, or both"));
+    }
+    let change = Change::Set { server: name.clone(), state, weight: weight.map(|weight| weight as u16) };
+    order(&published, &backend, change, &headers, asker).await?;
+    show_server(&published, StatusCode::OK, &backend, &name)
+}
+
+async fn remove(
+    State(published): Shared,
+    Path((backend, name)): Path<(String, String)>,
+    Extension(asker): Extension<Asker>,
+    headers: HeaderMap,
+) -> Answer {
+    not_a_page(&headers)?;
+    order(&published, &backend, Change::Remove(name), &headers, asker).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Has the loop do it, and waits until it is served.
+async fn order(
+    published: &Published,
+    backend: &str,
+    change: Change,
+    headers: &HeaderMap,
+    Asker(by): Asker,
+) -> Result<(), Problem> {
+    let stopping = || Problem(StatusCode::SERVICE_UNAVAILABLE, "the process is stopping".to_owned());
+    let text = |value: &header::HeaderValue| value.to_str().map(str::to_owned);
+    let only_if = headers.get(header::IF_MATCH).map(text).transpose();
+    let only_if = only_if.map_err(|_| unsound("`If-Match` is no list of tags"))?;
+    let (answer, outcome) = oneshot::channel();
+    let ordered = Ordered { backend: backend.to_owned(), change, only_if, by, answer };
+    published.orders().ok_or_else(stopping)?.send(ordered).await.map_err(|_| stopping())?;
+    outcome.await.map_err(|_| stopping())?.map_err(Problem::from)
+}
+
+/// RFC 9110: a page cannot send JSON elsewhere without asking first, and browsers say who they are.
+fn not_a_page(headers: &HeaderMap) -> Result<(), Problem> {
+    if headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site") {
+        return Err(Problem(StatusCode::FORBIDDEN, "not for browsers".to_owned()));
+    }
+    Ok(())
+}
+
+async fn object(headers: &HeaderMap, body: Body) -> Result<Map<String, Value>, Problem> {
+    not_a_page(headers)?;
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json") {
+        let detail = "send JSON, and say so: `Content-Type: application/json`".to_owned();
+        return Err(Problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+    }
+    let too_large = |_| Problem(StatusCode::PAYLOAD_TOO_LARGE, format!("at most {ADMIN_BODY} bytes, whole"));
+    let bytes = to_bytes(body, ADMIN_BODY).await.map_err(too_large)?;
+    let said: Value = serde_json::from_slice(&bytes)
+        .map_err(|e| Problem(StatusCode::BAD_REQUEST, format!("the body is no JSON: {e}")))?;
+    match said {
+        Value::Object(said) => Ok(said),
+        _ => Err(unsound("the body is a JSON object")),
+    }
+}
+
+fn unsound(detail: &str) -> Problem {
+    Problem(StatusCode::UNPROCESSABLE_ENTITY, detail.to_owned())
+}
+
+fn only(said: &Map<String, Value>, keys: &[&str]) -> Result<(), Problem> {
+    match said.keys().find(|key| !keys.contains(&key.as_str())) {
+        Some(key) => Err(unsound(&format!("unknown key `{key}`: there are {}", keys.join(", ")))),
+        None => Ok(()),
+    }
+}
+
+fn read(said: &Map<String, Value>, key: &str, most: u64) -> Result<Option<u64>, Problem> {
+    let Some(value) = said.get(key) else { return Ok(None) };
+    let number = value.as_u64().filter(|number| *number <= most);
+    number.map(Some).ok_or_else(|| unsound(&format!("`{key}` is a whole number up to {most}")))
+}
+
+fn read_state(said: &Map<String, Value>) -> Result<Option<ServerState>, Problem> {
+    let Some(value) = said.get("state") else { return Ok(None) };
+    let state = value.as_str().ok_or_else(|| unsound("`state` is a string"))?;
+    state.parse().map(Some).map_err(|reason: String| unsound(&reason))
+}
+
+/// A host name to its address, as at the start and with the same patience.
+async fn resolve(published: &Published, backend: &str, server: Server) -> Result<Server, Problem> {
+    if !matches!(server.address, Address::Name(..)) {
+        return Ok(server);
+    }
+    let unresolved = |reason: String| Problem(StatusCode::UNPROCESSABLE_ENTITY, reason);
+    let mut config = published.snapshot().config.clone();
+    config.backends.retain(|spec| spec.name == backend);
+    config.backends.iter_mut().for_each(|spec| spec.servers = vec![server.clone()]);
+    let mut resolution = Resolution::begin(config).map_err(|e| unresolved(e.to_string()))?;
+    let resolved = resolution.outcome().await;
+    let resolved = resolved.map_err(|all| unresolved(all.iter().map(ToString::to_string).collect()))?;
+    Ok(resolved.backends.into_iter().flat_map(|spec| spec.servers).next().unwrap_or(server))
+}
+
+fn spec<'c>(config: &'c Config, backend: &str) -> Result<&'c Backend, Problem> {
+    let found = config.backends.iter().find(|spec| spec.name == backend);
+    Ok(found.ok_or_else(|| Declined::Refused(Refused::NoBackend(backend.to_owned())))?)
+}
+
+fn backend_tag(published: &Published, backend: &str) -> Result<String, Problem> {
+    Ok(tag(&spec(&published.snapshot().config, backend)?.servers))
+}
+
+fn show(published: &Published, backend: &str) -> Result<Value, Problem> {
+    let (snapshot, wanted) = (published.snapshot(), published.wanted());
+    let servers = &spec(&snapshot.config, backend)?.servers;
+    let number = snapshot.config.backends.iter().position(|spec| spec.name == backend);
+    let number = number.ok_or_else(|| Declined::Refused(Refused::NoBackend(backend.to_owned())))?;
+    let mut shown = status::backend(published, &snapshot, number, &snapshot.backends[number]);
+    for (live, server) in shown["servers"].as_array_mut().into_iter().flatten().zip(servers) {
+        let order = wanted.order(backend, &server.name);
+        live["id"] = format!("{backend}/{}", server.name).into();
+        live["origin"] = wanted.origin(backend, &server.name).as_str().into();
+        live["settings"] = settings(server);
+        live["file"] = wanted.in_file(backend, &server.name).map(settings).into();
+        live["ordered"] = order.map(|order| json!({ "by": order.by, "since_unix_ms": order.since })).into();
+    }
+    Ok(shown)
+}
+
+fn show_server(published: &Published, status: StatusCode, backend: &str, name: &str) -> Answer {
+    let mut shown = show(published, backend)?;
+    let all = shown["servers"].as_array_mut().map(std::mem::take).unwrap_or_default();
+    let missing = || Problem::from(Declined::Refused(Refused::NoServer(backend.to_owned(), name.to_owned())));
+    let found = all.into_iter().find(|server| server["name"] == name).ok_or_else(missing)?;
+    let snapshot = published.snapshot();
+    let servers = &spec(&snapshot.config, backend)?.servers;
+    let server = servers.iter().find(|server| server.name == name).ok_or_else(missing)?;
+    Ok(tagged(status, Some(tag(std::slice::from_ref(server))), &found))
+}
+
+fn tagged(status: StatusCode, tag: Option<String>, body: &Value) -> Response {
+    let kind = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+    let tag = tag.map(|tag| [(header::ETAG, tag)]);
+    match tag {
+        Some(tag) => (status, kind, tag, format!("{body}\n")).into_response(),
+        None => (status, kind, format!("{body}\n")).into_response(),
+    }
+}
