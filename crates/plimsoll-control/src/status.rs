@@ -5,13 +5,15 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use plimsoll_config::model::ServerState;
+use plimsoll_config::model::{self, ServerState};
 use plimsoll_proxy::{BOUNDS, CODES, Durations, ListenerTotals, Snapshot, Totals, now};
 use plimsoll_traffic::{Backend, Server};
 use serde_json::{Map, Value, json};
 
 use crate::admin::Published;
 use crate::discovery::Origin;
+use crate::orders::settings;
+use crate::wanted::{Order, Wanted};
 
 /// The document.
 pub(crate) fn document(published: &Published) -> Value {
@@ -42,7 +44,23 @@ pub(crate) fn document(published: &Published) -> Value {
         "routes": routes.collect::<Vec<_>>(),
         "backends": snapshot.backends.iter().enumerate()
             .map(|(n, b)| backend(published, &snapshot, n, b)).collect::<Vec<_>>(),
+        "orders": orders(&published.wanted()),
     })
+}
+
+/// How servers differ from what the file or discovery says, and by whom.
+fn orders(wanted: &Wanted) -> Value {
+    let order = |(backend, server, order, base): (&str, &str, &Order, Option<&model::Server>)| {
+        json!({
+            "backend": backend,
+            "server": server,
+            "by": order.by,
+            "since_unix_ms": order.since,
+            "base": base.map(settings),
+            "wanted": order.on(base).as_ref().map(settings),
+        })
+    };
+    wanted.orders().map(order).collect()
 }
 
 fn listener(listener: &ListenerTotals) -> Value {

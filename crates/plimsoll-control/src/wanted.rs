@@ -205,14 +205,8 @@ impl Wanted {
 
     /// One of them.
     pub fn server(&self, backend: &str, name: &str) -> Option<Server> {
-        let order = self.order(backend, name);
-        let Some(mut server) = self.base(backend, name).cloned() else {
-            return match &order?.presence {
-                Presence::Added(added) => Some(added.clone()),
-                _ => None,
-            };
-        };
-        order.is_none_or(|order| order.apply(&mut server)).then_some(server)
+        let base = self.base(backend, name);
+        self.order(backend, name).map_or_else(|| base.cloned(), |order| order.on(base))
     }
 
     fn spec(&self, backend: &str) -> Result<&Backend, Refused> {
@@ -300,6 +294,18 @@ impl Wanted {
 }
 
 impl Order {
+    /// What becomes by it of what the file says, or else discovery.
+    pub fn on(&self, base: Option<&Server>) -> Option<Server> {
+        match (base, &self.presence) {
+            (Some(base), _) => {
+                let mut server = base.clone();
+                self.apply(&mut server).then_some(server)
+            }
+            (None, Presence::Added(added)) => Some(added.clone()),
+            (None, _) => None,
+        }
+    }
+
     /// Makes of a server what was ordered; false if it is to go.
     fn apply(&self, server: &mut Server) -> bool {
         match &self.presence {

@@ -92,6 +92,7 @@ fn page(now: &Value, before: Option<(&Value, Duration)>) -> String {
     }
     backends(&mut out, now, &look);
     sources(&mut out, now);
+    orders(&mut out, now);
     out
 }
 
@@ -155,6 +156,28 @@ fn sources(out: &mut String, now: &Value) {
     if !is_empty {
         out.push_str(&table.text());
     }
+}
+
+/// What operators have changed.
+fn orders(out: &mut String, now: &Value) {
+    let mut table = Table::new(&["ORDERED", "STATE", "WEIGHT", "BY"].map(str::to_owned));
+    for order in array(&now["orders"]) {
+        let (base, wanted) = (&order["base"], &order["wanted"]);
+        let cells = ["state", "weight"].map(|key| {
+            let shown =
+                |side: &Value| side[key].as_str().map_or_else(|| side[key].to_string(), str::to_owned);
+            match (base.is_object(), wanted.is_object()) {
+                (false, false) => "not found".to_owned(),
+                (false, true) => format!("added: {}", shown(wanted)),
+                (true, false) => format!("{}, removed", shown(base)),
+                (true, true) if base[key] == wanted[key] => shown(base),
+                (true, true) => format!("{} to {}", shown(base), shown(wanted)),
+            }
+        });
+        let name = format!("{}/{}", text(&order["backend"]), text(&order["server"]));
+        table.row([name].into_iter().chain(cells).chain([text(&order["by"])]).collect());
+    }
+    out.push_str(&table.text());
 }
 
 fn backends(out: &mut String, now: &Value, look: &Look<'_>) {
@@ -350,6 +373,26 @@ mod tests {
         let cells: Vec<&str> = line.split_whitespace().collect();
         assert_eq!(cells, ["web", "3", "1", "min", "1", "s", "ago", "dns", "web:80"]);
         assert!(!page(&shown(0, [0; 3]), None).contains("DISCOVERY"));
+    }
+
+    #[test]
+    fn what_operators_changed_is_shown_with_what_the_file_says() {
+        let (old, new) = (json!({"state": "ready", "weight": 1}), json!({"state": "drain", "weight": 1}));
+        let order = |server, base: &Value, wanted: &Value| json!({"backend": "web", "server": server, "by": "me", "base": base, "wanted": wanted});
+        let gone = Value::Null;
+        let orders = [order("a", &old, &new), order("b", &old, &gone), order("c", &gone, &new)];
+        let page = page(&json!({ "orders": orders }), None);
+        let lines: Vec<Vec<&str>> = page
+            .lines()
+            .map(|line| line.split("  ").map(str::trim).filter(|c| !c.is_empty()).collect())
+            .collect();
+        for expected in [
+            ["web/a", "ready to drain", "1", "me"],
+            ["web/b", "ready, removed", "1, removed", "me"],
+            ["web/c", "added: drain", "added: 1", "me"],
+        ] {
+            assert!(lines.iter().any(|line| line[..] == expected), "{expected:?} is not in\n{page}");
+        }
     }
 
     #[test]

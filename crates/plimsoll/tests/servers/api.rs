@@ -31,6 +31,15 @@ fn every_method_does_what_it_says_and_shows_it() {
     }
     let said = api(admin, "PATCH", &format!("{SERVERS}/b"), &json!({ "weight": 0 }));
     assert_eq!((said.status, &said.body["file"]["weight"]), (200, &json!(1)), "{said:?}");
+    let orders = api(admin, "GET", "/status", &Value::Null).body["orders"].take();
+    let seen: Vec<[&Value; 3]> = (0..2)
+        .map(|n| [&orders[n]["server"], &orders[n]["base"]["weight"], &orders[n]["wanted"]["weight"]])
+        .collect();
+    assert_eq!(
+        seen,
+        [[&json!("b"), &json!(1), &json!(0)], [&json!("c"), &Value::Null, &json!(2)]],
+        "{orders}"
+    );
     assert!(said.body["ordered"]["by"].as_str().is_some_and(|by| by.starts_with("127.0.0.1:")), "{said:?}");
     assert_eq!(who(&program, 8), ["a", "c"]);
 
