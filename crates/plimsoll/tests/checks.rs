@@ -240,6 +240,18 @@ fn a_program_decides_and_a_server_can_have_its_own_check_or_none() {
 }
 
 #[test]
+fn a_server_in_maintenance_is_not_asked_and_one_that_drains_is() {
+    let keys = "health = { path = \"/x\", every = \"50ms\" }";
+    let stage = Stage::new(&[Asked::Status(200); 3], keys);
+    let file = stage.file(keys);
+    let file = file.replace("name = \"s1\"", "name = \"s1\", state = \"maint\"");
+    stage.reload(&file.replace("name = \"s2\"", "name = \"s2\", state = \"drain\""));
+    let (maint, drain) = (stage.servers[1].checks(), stage.servers[2].checks());
+    until("the one that drains is asked", || stage.servers[2].checks() >= drain + 10);
+    assert!(stage.servers[1].checks() <= maint + 1, "one may have been on its way");
+}
+
+#[test]
 fn a_check_can_go_to_another_port_and_look_at_the_body() {
     let side = Stage::new(&[Asked::Status(200)], "");
     let port = side.servers[0].address().port();

@@ -10,7 +10,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll_config::model::{self, Address};
+use plimsoll_config::model::{self, Address, ServerState};
 use plimsoll_proxy::{Snapshot, now};
 use plimsoll_traffic::{Backend, Dice};
 use rustix::process::{Resource, getrlimit};
@@ -102,7 +102,9 @@ impl Prober {
         let mut before = std::mem::take(&mut self.ids);
         for (spec, backend) in snapshot.config.backends.iter().zip(&snapshot.backends) {
             for (server, known) in spec.servers.iter().enumerate() {
-                let Some(check) = spec.check_of(known) else { continue };
+                // One in maintenance is not expected to work.
+                let is_awaited = known.state != ServerState::Maint;
+                let Some(check) = spec.check_of(known).filter(|_| is_awaited) else { continue };
                 let identity = (spec.name.as_str().into(), known.name.as_str().into(), known.address.clone());
                 let question = question(check, &identity);
                 let id = before.remove(&identity);
