@@ -51,3 +51,8 @@ fn hashes_move_what_they_should() {
 fn checks_find_a_hang_in_time_and_a_rolling_restart_loses_nothing() {
     assert_as_expected("health-checks");
 }
+
+#[test]
+fn the_faults_of_the_real_program_are_foreseen() {
+    assert_as_expected("faults");
+}
