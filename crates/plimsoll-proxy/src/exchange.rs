@@ -157,12 +157,16 @@ impl Exchange<'_> {
                 _ => lease.succeeded(now()),
             },
             Err(Failed { error, .. }) if error.who != Who::Server => {}
-            Err(Failed { error, .. }) => match (&error.what, error.phase) {
-                (What::Io(_) | What::Closed, phase) if phase != Phase::Connect => {
-                    lease.broke(error.reason(), now());
+            Err(Failed { error, .. }) => {
+                self.worker.deadlines.precise();
+                match (&error.what, error.phase) {
+                    // What breaks or is refused at one moment is one failure, however many requests meet it.
+                    (What::Io(_) | What::Closed, _) | (_, Phase::Connect) => {
+                        lease.broke(error.reason(), now())
+                    }
+                    _ => lease.failed(error.reason(), now()),
                 }
-                _ => lease.failed(error.reason(), now()),
-            },
+            }
         }
     }
 

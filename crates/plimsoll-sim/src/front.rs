@@ -263,8 +263,8 @@ impl Front {
                 }
                 match fate {
                     Fate::Answered => lease.succeeded(now),
-                    Fate::Reset => lease.broke(fate.reason(), now),
-                    Fate::Error | Fate::Refused | Fate::TimedOut => {
+                    Fate::Reset | Fate::Refused => lease.broke(fate.reason(), now),
+                    Fate::Error | Fate::TimedOut => {
                         lease.failed(fate.reason(), now);
                     }
                     Fate::Abandoned => {}

@@ -69,8 +69,8 @@ impl Lease {
         self.fails(reason, now);
     }
 
-    /// The same where the connection broke. All that one crash breaks is one failure: a request that was under way at the last break says
-    /// nothing new, and a server that is restarted under load is not to be ejected for it.
+    /// The same where the connection broke or was not made. All that one crash breaks is one failure: a request that was under way at the last
+    /// break says nothing new, and a server that is restarted under load is not to be ejected for it.
     #[cold]
     pub fn broke(&self, reason: &str, now: Micros) {
         if self.trial.get() || self.server().live.breaks_anew(self.since, now) {
