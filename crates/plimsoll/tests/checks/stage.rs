@@ -13,7 +13,7 @@ use socket2::SockRef;
 
 use crate::process::Port;
 use crate::rig::until;
-use crate::support::{Client, Plimsoll};
+use crate::support::{Answer, Client, Plimsoll};
 
 pub(crate) const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 pub(crate) const POST: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
@@ -223,7 +223,9 @@ impl Stage {
         self.program.wait_for_line(said, |line| line.contains("upgraded: process "));
         let old = self.program.pid().as_raw_nonzero().get();
         until("the admin address is the new process's", || {
-            self.status()["pid"].as_i64() != Some(i64::from(old))
+            // The old process may close what it has not answered yet.
+            let pid = self.asked("/status").and_then(|status| status["pid"].as_i64());
+            pid.is_some_and(|pid| pid != i64::from(old))
         });
     }
 
@@ -258,6 +260,15 @@ impl Stage {
 
     pub(crate) fn metrics(&self) -> String {
         self.admin("/metrics")
+    }
+
+    fn asked(&self, path: &str) -> Option<Value> {
+        let mut client = Client::connect(self.admin.address());
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
+        match client.answer() {
+            Answer::Whole(answer) => serde_json::from_slice(&answer.body).ok(),
+            _ => None,
+        }
     }
 
     fn admin(&self, path: &str) -> String {
