@@ -162,7 +162,7 @@ impl Exchange<'_> {
                 match (&error.what, error.phase) {
                     // What breaks or is refused at one moment is one failure, however many requests meet it.
                     (What::Io(_) | What::Closed, _) | (_, Phase::Connect) => {
-                        lease.broke(error.reason(), now())
+                        lease.broke(error.reason(), now());
                     }
                     _ => lease.failed(error.reason(), now()),
                 }
