@@ -150,7 +150,8 @@ impl Backend {
         let mut roster = self.roster();
         let waits = |index: &u32| {
             let server = &self.servers[*index as usize];
-            server.health.record().ejection == Ejection::Waits && !tried.contains(index)
+            let has_room = server.live.in_flight() < server.max_requests;
+            has_room && server.health.record().ejection == Ejection::Waits && !tried.contains(index)
         };
         let mut members = self.tiers.iter().flat_map(|tier| tier.members.iter().copied());
         let index = members.find(waits)?;
@@ -192,16 +193,13 @@ impl Backend {
             (requests >= u64::from(rules.requests)).then(|| failures as f64 / requests as f64)
         };
         let shares: Vec<Option<f64>> = self.servers.iter().map(of).collect();
+        let mut sorted: Vec<f64> = shares.iter().copied().flatten().collect();
+        sorted.sort_by(f64::total_cmp);
         for (server, &share) in shares.iter().enumerate() {
             let Some(share) = share.filter(|share| *share * 100.0 >= f64::from(rules.share)) else {
                 continue;
             };
-            // The median of the others: of two servers it is the other one's.
-            let mut others: Vec<f64> =
-                shares.iter().enumerate().filter(|(i, _)| *i != server).filter_map(|(_, s)| *s).collect();
-            others.sort_by(f64::total_cmp);
-            let median = if others.is_empty() { 0.0 } else { others[(others.len() - 1) / 2] };
-            if share >= 2.0 * median {
+            if share >= 2.0 * median_of_others(&sorted, share) {
                 let reason = format!("{:.0} % of its requests failed within ten seconds", share * 100.0);
                 self.eject(server, rules, &reason, false, now);
             }
@@ -240,6 +238,14 @@ impl Backend {
     pub(crate) fn has_trials(&self) -> bool {
         self.ramp.trials.load(Relaxed) > 0
     }
+}
+
+/// The median of `sorted` without one `own` in it, the lower of two; of two servers it is the other one's, of one 0.
+fn median_of_others(sorted: &[f64], own: f64) -> f64 {
+    let Some(place) = sorted.len().checked_sub(2).map(|last| last / 2) else { return 0.0 };
+    let own = sorted.partition_point(|share| *share < own);
+    // Without that one everything behind it moves up.
+    sorted[if own <= place { place + 1 } else { place }]
 }
 
 #[cfg(test)]
@@ -409,6 +415,29 @@ mod tests {
             let out: Vec<usize> = (0..2).filter(|&i| backend.servers[i].live.ejections() > 0).collect();
             assert_eq!(out, expected, "a fault of all is no reason against one");
         }
+    }
+
+    #[test]
+    fn the_median_is_that_of_the_others() {
+        let of = |shares: &[f64], own| median_of_others(shares, own);
+        assert_eq!([of(&[0.6], 0.6), of(&[0.1, 0.6], 0.6), of(&[0.1, 0.6], 0.1)], [0.0, 0.1, 0.6]);
+        assert_eq!([of(&[0.1, 0.2, 0.9], 0.1), of(&[0.1, 0.2, 0.9], 0.2)], [0.2, 0.1]);
+        assert_eq!([of(&[0.1, 0.2, 0.9], 0.9), of(&[0.5; 4], 0.5)], [0.1, 0.5]);
+    }
+
+    #[test]
+    fn a_trial_waits_until_its_server_has_room() {
+        let mut spec = spec(2);
+        spec.servers[0].max_requests = 3;
+        let backend = Arc::new(Backend::new(&spec, None));
+        (0..3).for_each(|_| assert!(backend.servers[0].live.take(3)));
+        fail(&backend, 0, 5, SECOND);
+        backend.tick(Millis(20 * SECOND));
+        assert_eq!((state(&backend, 0), backend.has_trials()), (State::Trial, false), "nobody looks in vain");
+        backend.servers[0].live.give_back();
+        backend.tick(Millis(21 * SECOND));
+        assert!(backend.has_trials());
+        assert_eq!(backend.take_trial(&[]), Some(0));
     }
 
     #[test]

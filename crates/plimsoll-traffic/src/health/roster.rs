@@ -42,6 +42,7 @@ pub(crate) struct Member {
     /// Its tier; `None` takes nothing new anyway.
     tier: Option<usize>,
     backup: bool,
+    max_requests: u32,
 }
 
 impl Roster {
@@ -52,6 +53,7 @@ impl Roster {
             Arc::ptr_eq(&member.health, &server.health)
                 && member.tier == *tier
                 && member.backup == server.backup
+                && member.max_requests == server.max_requests
         };
         self.members.len() == backend.servers.len()
             && self.members.iter().zip(backend.servers.iter().zip(&tiers)).all(same)
@@ -65,6 +67,7 @@ impl Roster {
             health: Arc::clone(&server.health),
             tier,
             backup: server.backup,
+            max_requests: server.max_requests,
         };
         self.members = backend.servers.iter().zip(tiers).map(member).collect();
     }
@@ -90,7 +93,9 @@ impl Roster {
             .iter()
             .map(|m| {
                 let record = m.health.record();
-                waiting += u32::from(record.ejection == Ejection::Waits && m.tier.is_some());
+                // One that is full is called once it has room: until then all picks would ask for it in vain.
+                let has_room = m.live.in_flight() < m.max_requests;
+                waiting += u32::from(record.ejection == Ejection::Waits && m.tier.is_some() && has_room);
                 record.is_well()
             })
             .collect();
