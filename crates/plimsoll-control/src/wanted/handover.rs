@@ -9,6 +9,7 @@ use plimsoll_config::model::{Server, ServerState};
 use serde_json::{Value, json};
 
 use super::{Order, Presence, Wanted, find};
+use crate::orders::settings;
 
 impl Wanted {
     /// For [`recall`](Wanted::recall) in another process.
@@ -17,7 +18,7 @@ impl Wanted {
             let presence = match &order.presence {
                 Presence::AsFound => Value::Null,
                 Presence::Removed => "removed".into(),
-                Presence::Added(added) => as_json(added),
+                Presence::Added(added) => settings(added),
             };
             json!({
                 "backend": backend,
@@ -27,7 +28,7 @@ impl Wanted {
                 "presence": presence,
                 "since": order.since,
                 "by": order.by,
-                "file": find(&self.file, backend, server).map(as_json),
+                "file": find(&self.file, backend, server).map(settings),
             })
         });
         let orders: Vec<Value> = orders.collect();
@@ -62,19 +63,6 @@ fn order(said: &Value) -> Option<Order> {
         presence,
         since: said["since"].as_u64()?,
         by: said["by"].as_str()?.to_owned(),
-    })
-}
-
-/// All that operators can say of a server: how it is checked stands in the file only.
-fn as_json(server: &Server) -> Value {
-    json!({
-        "name": server.name,
-        "address": server.address.to_string(),
-        "weight": server.weight,
-        "priority": server.priority,
-        "backup": server.backup,
-        "max_requests": server.max_requests,
-        "state": server.state.as_str(),
     })
 }
 
