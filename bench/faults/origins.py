@@ -12,12 +12,19 @@ import subprocess
 import time
 
 
+taken = set()
+
+
 def free_port():
-    """One that can be bound now, and that the kernel gives to no connection while its server is away: those have ports above."""
+    """One that can be bound now and was not given before, and that the kernel gives to no connection while its server is away: those have
+    ports above."""
     with open("/proc/sys/net/ipv4/ip_local_port_range") as f:
         lowest = int(f.read().split()[0])
     while True:
         port = random.randrange(10_000, max(lowest, 11_000))
+        if port in taken:
+            continue
+        taken.add(port)
         try:
             with socket.create_server(("127.0.0.1", port)):
                 return port
