@@ -5,6 +5,7 @@
 //! because a report with an error yields no configuration.
 
 mod admin;
+mod agent;
 mod backend;
 mod discover;
 mod health;

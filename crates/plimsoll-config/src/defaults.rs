@@ -97,6 +97,8 @@ pub const CHECK_TIMEOUT: Duration = seconds(2);
 pub const CHECK_FALL: u64 = 3;
 /// See [`CHECK_FALL`].
 pub const CHECK_RISE: u64 = 2;
+/// An agent is asked as often as a server is checked.
+pub const AGENT_EVERY: Duration = CHECK_EVERY;
 /// Statuses that pass, unless told.
 pub const CHECK_STATUSES: (u16, u16) = (200, 399);
 /// Shortest time between two checks of a server; they are never less than some thousands of a second apart anyway.

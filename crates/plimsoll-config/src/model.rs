@@ -5,6 +5,7 @@
 
 mod address;
 mod admin;
+mod agent;
 mod discover;
 mod health;
 mod limit;
@@ -24,6 +25,7 @@ use ipnet::IpNet;
 
 pub use self::address::Address;
 pub use self::admin::{Admin, AdminBind, Token};
+pub use self::agent::{Agent, Said, ServerAgent};
 pub use self::discover::{Discover, Source};
 pub use self::health::{Check, Eject, How, HttpCheck, Pattern, ServerCheck};
 pub use self::limit::Limit;
@@ -103,6 +105,10 @@ pub struct Backend {
     pub eject: Option<Eject>,
     /// How servers are checked that don't say it themselves; `None`: they are not.
     pub check: Option<Check>,
+    /// Who is asked for the word of servers that don't say it themselves; `None`: nobody.
+    pub agent: Option<Agent>,
+    /// The field of answers in which servers may say their word; lower case. It does not go on to clients.
+    pub agent_header: Option<String>,
     /// When fewer than so many percent of the servers are well, all that accept connections serve; 0 is never.
     pub panic: u32,
     /// Where requests wait while every server is full; `None`: they are refused.
@@ -124,6 +130,8 @@ impl Backend {
             reported: None,
             eject: None,
             check: None,
+            agent: None,
+            agent_header: None,
             panic: 0,
             queue: None,
         }
@@ -165,8 +173,12 @@ pub struct Server {
     pub max_requests: u32,
     /// Whether and how it is checked.
     pub check: ServerCheck,
+    /// Whether and how its agent is asked.
+    pub agent: ServerAgent,
     /// Whether it is to get requests.
     pub state: ServerState,
+    /// What it says of itself; as good as nothing in a configuration that was read.
+    pub said: Said,
 }
 
 impl Server {
@@ -181,7 +193,9 @@ impl Server {
             backup: false,
             max_requests: u32::MAX,
             check: ServerCheck::Backends,
+            agent: ServerAgent::Backends,
             state: ServerState::Ready,
+            said: Said::default(),
         }
     }
 }

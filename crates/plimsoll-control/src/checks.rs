@@ -1,9 +1,10 @@
-//! Active checks: asks servers regularly whether they are well, and tells their backends.
+//! Active checks: asks servers regularly whether they are well, and tells their backends; and asks their agents for their own word.
 //!
 //! In come snapshots, out go results to `plimsoll-traffic`, which decides what they mean. One thread with a runtime of its own for all checks of the
 //! process, so that none ever waits for traffic nor traffic for one. How many go on at once is bounded, and each is bounded in time and in what
 //! it reads. A server keeps its rhythm through a reload. Never counts as a server's failure what this process lacks itself.
 
+mod agent;
 mod http;
 mod prober;
 mod program;
@@ -38,7 +39,9 @@ impl Checks {
     /// # Errors
     /// No thread can be made.
     pub fn prepare(&mut self, config: &Config) -> io::Result<()> {
-        let any = config.backends.iter().any(|b| b.servers.iter().any(|server| b.check_of(server).is_some()));
+        let any = config.backends.iter().any(|b| {
+            b.servers.iter().any(|server| b.check_of(server).is_some() || b.agent_of(server).is_some())
+        });
         if any && self.0.is_none() {
             let (snapshots, changes) = watch::channel(None);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -3,6 +3,8 @@
 //! Made anew for every question from what the data plane has counted and what is published. The values of labels are names from the
 //! configuration and words of closed lists, never anything that a client sent, so their number is bounded.
 
+mod words;
+
 use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -108,6 +110,8 @@ pub(crate) fn page(
     backends(&mut page, snapshot);
     servers(&mut page, snapshot);
     checks(&mut page, snapshot);
+    words::wishes(&mut page, snapshot);
+    words::agents(&mut page, snapshot);
     discovery(&mut page, origins);
     page.finish()
 }
@@ -348,8 +352,6 @@ fn servers(page: &mut Page, snapshot: &Snapshot) {
     rows.iter().for_each(|row| family.histogram(&row.labels, &row.of.1.first_byte));
     let help = "Requests that the server may have in flight.";
     each(page, ("plimsoll_server_max_requests", Kind::Gauge, help), &rows, |(s, _)| s.max_requests);
-    let help = "The server's part of the traffic.";
-    each(page, ("plimsoll_server_weight", Kind::Gauge, help), &rows, |(s, _)| s.weight);
     let help = "Answers of the server that were not passed on, because another server was asked.";
     let name = "plimsoll_server_answers_retried_total";
     each(page, (name, Kind::Counter, help), &rows, |(_, t)| t.answers_retried);

@@ -7,13 +7,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use plimsoll_config::model::{self, ServerState};
 use plimsoll_proxy::{BOUNDS, CODES, Durations, ListenerTotals, Snapshot, Totals, now};
-use plimsoll_traffic::{Backend, Server};
+use plimsoll_traffic::{Backend, LastCheck, Server};
 use serde_json::{Map, Value, json};
 
 use crate::admin::Published;
 use crate::discovery::Origin;
 use crate::orders::settings;
-use crate::wanted::{Order, Wanted};
+use crate::wanted::{Order, Spoken, Wanted};
 
 /// The document.
 pub(crate) fn document(published: &Published) -> Value {
@@ -57,7 +57,7 @@ fn orders(wanted: &Wanted) -> Value {
             "by": order.by,
             "since_unix_ms": order.since,
             "base": base.map(settings),
-            "wanted": order.on(base).as_ref().map(settings),
+            "wanted": wanted.server(backend, server).as_ref().map(settings),
         })
     };
     wanted.orders().map(order).collect()
@@ -97,7 +97,9 @@ pub(crate) fn backend(published: &Published, snapshot: &Snapshot, number: usize,
     let (healthy, _) = backend.healthy();
     shown["healthy"] = healthy.into();
     shown["panic"] = backend.panics().into();
-    shown["servers"] = servers.map(|(place, s)| server(snapshot, (number, place), s)).collect();
+    let wanted = published.wanted();
+    let spoken = |server: &Server| wanted.spoken(&backend.name, &server.name);
+    shown["servers"] = servers.map(|(place, s)| server(snapshot, spoken(s), (number, place))).collect();
     shown
 }
 
@@ -120,25 +122,40 @@ fn discovery(origin: &Origin) -> Value {
     })
 }
 
-fn server(snapshot: &Snapshot, (backend, place): (usize, usize), server: &Server) -> Value {
-    let totals = snapshot.stats.server(backend, place);
-    let condition = snapshot.backends[backend].condition(place);
+fn server(snapshot: &Snapshot, spoken: Option<&Spoken>, (backend, place): (usize, usize)) -> Value {
+    let (of, spec) = (&snapshot.backends[backend], &snapshot.config.backends[backend].servers[place]);
+    let (server, totals) = (&of.servers[place], snapshot.stats.server(backend, place));
+    let condition = of.condition(place);
+    let own_word = spoken.filter(|spoken| spoken.takes_out()).map(|spoken| {
+        let reason =
+            if spoken.reason().is_empty() { String::new() } else { format!(": {}", spoken.reason()) };
+        format!("it says so itself{reason}")
+    });
+    let since_word = || spoken.map_or(0.0, |spoken| since(spoken.since()));
+    let since_check = now().0.saturating_sub(condition.since.0) as f64 / 1000.0;
     // What it is to do goes before how it is.
-    let (state, reason) = match server.state {
-        ServerState::Ready => (condition.state.name(), &*condition.reason),
-        told => (told.as_str(), "the file or an operator says so"),
+    let (state, reason, seconds) = match (server.state, own_word) {
+        (ServerState::Ready, Some(reason)) if server.says_down => ("down", reason, since_word()),
+        (ServerState::Ready, _) => (condition.state.name(), condition.reason, since_check),
+        (told, Some(reason)) if spoken.is_some_and(|spoken| spoken.state() == Some(told)) => {
+            (told.as_str(), reason, since_word())
+        }
+        (told, _) => (told.as_str(), "the file or an operator says so".to_owned(), since_check),
     };
     let own = json!({
         "name": server.name,
         "address": server.address.to_string(),
-        "weight": server.weight,
+        "weight": spec.weight,
+        "share": f64::from(spec.said.share) / 100.0,
         "priority": server.priority,
         "backup": server.backup,
         "max_requests": server.max_requests,
         "state": state,
         "state_reason": reason,
-        "state_for_seconds": now().0.saturating_sub(condition.since.0) as f64 / 1000.0,
-        "check": check(&snapshot.backends[backend], place),
+        "state_for_seconds": seconds,
+        "word": spoken.map(word),
+        "check": check(of.last_check(place)),
+        "agent": agent(of.last_asked(place)),
         "failures": server.live.failures(),
         "ejections": server.live.ejections(),
         "in_flight": server.live.in_flight(),
@@ -154,9 +171,40 @@ fn server(snapshot: &Snapshot, (backend, place): (usize, usize), server: &Server
     shown
 }
 
+/// What a server says of itself; `line` is empty if all of it was not understood.
+fn word(spoken: &Spoken) -> Value {
+    json!({
+        "line": spoken.line(),
+        "reason": spoken.reason(),
+        "not_understood": spoken.unknown(),
+        "by": spoken.told(),
+        "for_seconds": since(spoken.since()),
+    })
+}
+
+/// How asking its agent went the last time; null without one.
+fn agent(last: Option<LastCheck>) -> Value {
+    last.map_or(Value::Null, |last| {
+        json!({
+            "answers": last.result.is_ok(),
+            "reason": last.result.err().unwrap_or_default(),
+            "seconds_ago": now().0.saturating_sub(last.at.0) as f64 / 1000.0,
+            "took_ms": milliseconds(last.took.as_micros() as u64),
+            "answered": last.passed,
+            "failed": last.failed,
+        })
+    })
+}
+
+/// Seconds since then, in milliseconds since 1970.
+fn since(then: u64) -> f64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    now.saturating_sub(then) as f64 / 1000.0
+}
+
 /// What the last check of a server found; null without one.
-fn check(backend: &Backend, place: usize) -> Value {
-    backend.last_check(place).map_or(Value::Null, |last| {
+fn check(last: Option<LastCheck>) -> Value {
+    last.map_or(Value::Null, |last| {
         json!({
             "passes": last.result.is_ok(),
             "reason": last.result.err().unwrap_or_default(),

@@ -6,12 +6,15 @@
 //! machine in maintenance is likely to vanish and must not come back by itself. Pure: no file, no clock, no socket.
 
 mod handover;
+mod word;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use plimsoll_config::defaults::MOST_ORDERS;
 use plimsoll_config::model::{Backend, Config, Server, ServerState};
+
+pub use self::word::{Effect, Spoken};
 
 /// The parts.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +24,8 @@ pub struct Wanted {
     base: Config,
     /// By backend and server.
     orders: BTreeMap<String, BTreeMap<String, Order>>,
+    /// What servers say of themselves: above the base, below the orders.
+    words: word::All,
 }
 
 /// How one server differs by an operator's order from what the file or discovery says.
@@ -124,7 +129,7 @@ impl Origin {
 impl Wanted {
     /// What the file says, and what there is with discovered servers. No order is in force.
     pub fn new(file: Config, base: Config) -> Wanted {
-        Wanted { file, base, orders: BTreeMap::new() }
+        Wanted { file, base, orders: BTreeMap::new(), words: BTreeMap::new() }
     }
 
     /// What the file says; names of servers are resolved.
@@ -137,12 +142,14 @@ impl Wanted {
     pub fn reload(&mut self, file: Config, base: Config) -> Vec<(String, String)> {
         self.base = base;
         let before = std::mem::replace(&mut self.file, file);
+        self.settle_words();
         self.settle(|backend, server| find(&before, backend, server).cloned())
     }
 
     /// Discovery has made this of the file. No order ends by it.
     pub fn discover(&mut self, base: Config) {
         self.base = base;
+        self.settle_words();
     }
 
     /// The configuration of all parts. Servers stand in the order of the file, then of discovery, then by name.
@@ -156,14 +163,18 @@ impl Wanted {
     }
 
     fn servers(&self, backend: &str, mut servers: Vec<Server>) -> Vec<Server> {
+        servers.iter_mut().for_each(|server| self.hark(backend, server));
         let Some(orders) = self.orders.get(backend) else { return servers };
-        servers.retain_mut(|server| orders.get(&server.name).is_none_or(|order| order.apply(server)));
+        let spoken = |name: &str| self.spoken(backend, name);
+        servers.retain_mut(|server| {
+            orders.get(&server.name).is_none_or(|order| order.apply(server, spoken(&server.name.clone())))
+        });
         let there: HashSet<String> = servers.iter().map(|server| server.name.clone()).collect();
         for (name, order) in orders {
             if let Presence::Added(added) = &order.presence
                 && !there.contains(name)
             {
-                servers.push(added.clone());
+                servers.extend(order.on(Some(added), spoken(name)));
             }
         }
         servers
@@ -188,13 +199,14 @@ impl Wanted {
         }
         let base = self.base(backend, name).cloned();
         let mut order = self.order(backend, name).cloned().unwrap_or_default();
-        order.change(change, base.as_ref());
+        order.change(change, base.as_ref(), self.spoken(backend, name));
         let is_new = self.order(backend, name).is_none();
         if is_new && self.orders.values().map(BTreeMap::len).sum::<usize>() >= MOST_ORDERS {
             return Err(Refused::TooMany);
         }
         (order.by, order.since) = (by.to_owned(), now);
         self.put(backend, name, order);
+        self.settle_words();
         Ok(())
     }
 
@@ -205,8 +217,12 @@ impl Wanted {
 
     /// One of them.
     pub fn server(&self, backend: &str, name: &str) -> Option<Server> {
-        let base = self.base(backend, name);
-        self.order(backend, name).map_or_else(|| base.cloned(), |order| order.on(base))
+        let mut base = self.base(backend, name).cloned();
+        base.iter_mut().for_each(|server| self.hark(backend, server));
+        match self.order(backend, name) {
+            Some(order) => order.on(base.as_ref(), self.spoken(backend, name)),
+            None => base,
+        }
     }
 
     fn spec(&self, backend: &str) -> Result<&Backend, Refused> {
@@ -295,31 +311,40 @@ impl Wanted {
 
 impl Order {
     /// What becomes by it of what the file says, or else discovery.
-    pub fn on(&self, base: Option<&Server>) -> Option<Server> {
-        match (base, &self.presence) {
-            (Some(base), _) => {
-                let mut server = base.clone();
-                self.apply(&mut server).then_some(server)
-            }
-            (None, Presence::Added(added)) => Some(added.clone()),
-            (None, _) => None,
-        }
+    pub fn on(&self, base: Option<&Server>, spoken: Option<&Spoken>) -> Option<Server> {
+        let added = match &self.presence {
+            Presence::Added(added) => Some(added),
+            Presence::AsFound | Presence::Removed => None,
+        };
+        let mut server = base.or(added)?.clone();
+        self.apply(&mut server, spoken).then_some(server)
     }
 
-    /// Makes of a server what was ordered; false if it is to go.
-    fn apply(&self, server: &mut Server) -> bool {
+    /// Makes of a server what was ordered, whatever it says itself; false if it is to go. One that was added speaks for itself too.
+    fn apply(&self, server: &mut Server, spoken: Option<&Spoken>) -> bool {
         match &self.presence {
             Presence::Removed => return false,
-            Presence::Added(added) => server.clone_from(added),
+            Presence::Added(added) => {
+                server.clone_from(added);
+                spoken.into_iter().for_each(|spoken| spoken.apply(server));
+            }
             Presence::AsFound => {}
         }
-        server.state = self.state.unwrap_or(server.state);
-        server.weight = self.weight.unwrap_or(server.weight);
+        if let Some(state) = self.state {
+            server.state = state;
+            server.said.down &= state != ServerState::Ready;
+        }
+        if let Some(weight) = self.weight {
+            (server.weight, server.said.share) = (weight, 100);
+        }
         true
     }
 
     /// What is as it is found anyway needs no order.
-    fn change(&mut self, change: &Change, base: Option<&Server>) {
+    fn change(&mut self, change: &Change, base: Option<&Server>, spoken: Option<&Spoken>) {
+        // What a server says against it would count if it were no order.
+        let takes_out = spoken.is_some_and(Spoken::takes_out);
+        let shares = spoken.is_some_and(Spoken::shares);
         match (change, &mut self.presence) {
             (Change::Add(server), _) => {
                 let presence = match base {
@@ -331,13 +356,17 @@ impl Order {
             (Change::Set { state, weight, .. }, Presence::Added(server)) => {
                 server.state = state.unwrap_or(server.state);
                 server.weight = weight.unwrap_or(server.weight);
+                self.state = state.filter(|_| takes_out).or(self.state.filter(|_| state.is_none()));
+                self.weight = weight.filter(|_| shares).or(self.weight.filter(|_| weight.is_none()));
             }
             (Change::Set { state, weight, .. }, _) => {
                 if state.is_some() {
-                    self.state = state.filter(|state| base.is_none_or(|base| base.state != *state));
+                    self.state =
+                        state.filter(|state| takes_out || base.is_none_or(|base| base.state != *state));
                 }
                 if weight.is_some() {
-                    self.weight = weight.filter(|weight| base.is_none_or(|base| base.weight != *weight));
+                    self.weight =
+                        weight.filter(|weight| shares || base.is_none_or(|base| base.weight != *weight));
                 }
             }
             (Change::Remove(_), _) => {
@@ -356,9 +385,9 @@ impl Order {
         match (was, is) {
             (None, None) => true,
             (Some(was), Some(is)) => {
-                // A host name may have another address now, which says nothing about the server, nor does how it is checked.
-                let (address, check) = (was.address.clone(), was.check.clone());
-                let same = Server { address, check, ..is.clone() } == *was;
+                // A host name may have another address now, which says nothing about the server, nor does how it is checked or asked.
+                let (address, check, agent) = (was.address.clone(), was.check.clone(), was.agent.clone());
+                let same = Server { address, check, agent, ..is.clone() } == *was;
                 self.state = self.state.filter(|_| was.state == is.state);
                 self.weight = self.weight.filter(|_| was.weight == is.weight);
                 if !same {

@@ -306,6 +306,7 @@ impl Try<'_> {
                 (&self.head, &self.buffer.filled()[..len]),
                 None,
                 (None, None),
+                exchange.for_us(),
             );
         }
         self.buffer.consume(len);

@@ -11,13 +11,14 @@ use std::time::{Duration, SystemTime};
 use plimsoll_config::model::Action;
 use plimsoll_http::Head;
 use plimsoll_traffic::pressure::Level;
-use plimsoll_traffic::{Again, Ask, Lease, NoServer, Outcome, Pace, Verdict, again};
+use plimsoll_traffic::{Again, Ask, Lease, NoServer, Outcome, Pace, Verdict, Word, again};
 
 use crate::access_log::Record;
 use crate::attempt::{self, Answer, Failed};
 use crate::buffer::Buffer;
 use crate::downstream::{After, Downstream};
 use crate::error::{Error, Phase, What, Who};
+use crate::forward::ForUs;
 use crate::load_report;
 use crate::plan::{Asked, Plan, plan};
 use crate::probe;
@@ -28,6 +29,7 @@ use crate::response;
 use crate::snapshot::{Route, View};
 use crate::tries::Kept;
 use crate::waiting;
+use crate::words::Told;
 use crate::worker::Worker;
 
 /// One exchange on its way.
@@ -177,20 +179,31 @@ impl Exchange<'_> {
         }
     }
 
-    /// Passes on what the server reports of its load with its answer.
+    /// Passes on what the server says of itself with its answer.
     #[inline(never)]
     fn hear(&self, lease: &Lease, result: &Result<Answer, Failed>) {
-        if let Ok(answer) = result
-            && let Some(report) = load_report::read(&answer.head, answer.buffer.filled())
+        let (Ok(answer), Some(backend)) = (result, self.record.backend) else { return };
+        let bytes = answer.buffer.filled();
+        if lease.reports()
+            && let Some(report) = load_report::read(&answer.head, bytes)
         {
             self.worker.deadlines.precise();
             lease.hear(&report, self.worker.deadlines.micros());
         }
+        let backend = self.view.backends[backend].balancer.backend();
+        if let Some(name) = &backend.word_field
+            && let Some(word) = answer.head.value(bytes, name)
+            && lease.is_news(word)
+        {
+            self.view.shared.words.say(&backend.name, lease.server(), Word::parse(word), Told::Answer);
+        }
     }
 
-    /// Whether the report of a server's load stays here.
-    pub(crate) fn keeps_reports(&self) -> bool {
-        self.record.backend.is_some_and(|backend| self.view.backends[backend].balancer.hears())
+    /// What servers of the backend say to us alone.
+    pub(crate) fn for_us(&self) -> ForUs<'_> {
+        let Some(backend) = self.record.backend else { return ForUs::default() };
+        let balancer = &self.view.backends[backend].balancer;
+        ForUs { reports: balancer.reports(), word: balancer.backend().word_field.as_deref() }
     }
 
     /// One server; a pooled connection that turns out to be dead is replaced by a fresh one, once.

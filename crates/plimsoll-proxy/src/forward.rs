@@ -253,14 +253,34 @@ pub(crate) enum Persistence {
     Close,
 }
 
+/// The fields that servers write for us and that do not go on to clients.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ForUs<'a> {
+    /// What they report of their load.
+    pub(crate) reports: bool,
+    /// The field with their word; lower case.
+    pub(crate) word: Option<&'a str>,
+}
+
+impl ForUs<'_> {
+    fn is_nothing(&self) -> bool {
+        !self.reports && self.word.is_none()
+    }
+
+    fn has(&self, field: &Field, buffer: &[u8]) -> bool {
+        let is_word = |name: &str| field.name.of(buffer).eq_ignore_ascii_case(name.as_bytes());
+        (self.reports && load_report::is_named(field, buffer)) || self.word.is_some_and(is_word)
+    }
+}
+
 /// What of an answer's head is ours.
 pub(crate) struct Ours<'a> {
     /// How we name ourselves in `Via`.
     pub(crate) via: Option<&'a str>,
     /// The field with the request's id.
     pub(crate) id: Option<(&'a str, &'a [u8])>,
-    /// What the server reports of its load does not go on.
-    pub(crate) keeps_reports: bool,
+    /// What the server says to us alone.
+    pub(crate) for_us: ForUs<'a>,
     /// The cookie to set.
     pub(crate) placed: Option<Placed<'a>>,
     /// Whole lines besides.
@@ -277,11 +297,7 @@ pub(crate) fn response(
     ours: &Ours<'_>,
 ) {
     emit::status_line(out, head.status(), head.phrase(buffer));
-    if ours.keeps_reports {
-        fields_without_report(out, head, buffer, ours.id);
-    } else {
-        fields_with_id(out, head, buffer, ours.id);
-    }
+    fields_with_id(out, head, buffer, ours.id, ours.for_us);
     if let Some(placed) = &ours.placed {
         placed.write(out);
     }
@@ -309,9 +325,10 @@ pub(crate) fn interim(
     (head, buffer): (&Head, &[u8]),
     upgrade: Option<&[u8]>,
     (id, placed): (Option<(&str, &[u8])>, Option<Placed<'_>>),
+    for_us: ForUs<'_>,
 ) {
     emit::status_line(out, head.status(), head.phrase(buffer));
-    fields_with_id(out, head, buffer, id);
+    fields_with_id(out, head, buffer, id, for_us);
     if let Some(placed) = placed {
         placed.write(out);
     }
@@ -322,20 +339,32 @@ pub(crate) fn interim(
     out.extend_from_slice(b"\r\n");
 }
 
-/// A server's fields, and the request's id in the place of any that the server sent.
-fn fields_with_id(out: &mut Vec<u8>, head: &Head, buffer: &[u8], id: Option<(&str, &[u8])>) {
+/// A server's fields but those for us, and the request's id in the place of any that the server sent.
+fn fields_with_id(
+    out: &mut Vec<u8>,
+    head: &Head,
+    buffer: &[u8],
+    id: Option<(&str, &[u8])>,
+    for_us: ForUs<'_>,
+) {
     match id {
+        _ if !for_us.is_nothing() => fields_without_ours(out, head, buffer, id, for_us),
         None => emit::end_to_end(out, head, buffer, |_| true),
         Some(id) => replace_id(out, head, buffer, id),
     }
 }
 
-/// The same without the report of the server's load.
 #[inline(never)]
-fn fields_without_report(out: &mut Vec<u8>, head: &Head, buffer: &[u8], id: Option<(&str, &[u8])>) {
+fn fields_without_ours(
+    out: &mut Vec<u8>,
+    head: &Head,
+    buffer: &[u8],
+    id: Option<(&str, &[u8])>,
+    for_us: ForUs<'_>,
+) {
     let is_id =
         |field: &Field| id.is_some_and(|(name, _)| request_id::is_named(field, buffer, name.as_bytes()));
-    emit::end_to_end(out, head, buffer, |field| !load_report::is_named(field, buffer) && !is_id(field));
+    emit::end_to_end(out, head, buffer, |field| !for_us.has(field, buffer) && !is_id(field));
     if let Some((name, id)) = id {
         emit::field(out, name.as_bytes(), id);
     }

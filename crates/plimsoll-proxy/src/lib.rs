@@ -47,6 +47,7 @@ mod tries;
 mod tunnel;
 mod turn;
 mod waiting;
+mod words;
 mod worker;
 
 pub use histogram::{BOUNDS, Durations};
@@ -60,3 +61,4 @@ pub use snapshot::{Learned, Snapshot};
 pub use stats::{CODES, Stats};
 pub use totals::{FurtherTotals, ListenerTotals, ServerTotals, Totals, WorkerLoad};
 pub use trace::{AttemptSpan, RequestSpan, SpanQueue, span_queue};
+pub use words::{Heard, Told, Words};

@@ -105,8 +105,7 @@ fn dress(
     let mut out = exchange.worker.take_text();
     let len = head.len();
     let id = exchange.record.id_field();
-    let ours =
-        Ours { via, id, keeps_reports: exchange.keeps_reports(), placed, fields: &exchange.asked.fields };
+    let ours = Ours { via, id, for_us: exchange.for_us(), placed, fields: &exchange.asked.fields };
     forward::response(&mut out, (head, &buffer.filled()[..len]), to, stated, persistence, &ours);
     buffer.consume(len);
     Pump::new(out, from, to, buffer, None)

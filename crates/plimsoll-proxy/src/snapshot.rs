@@ -18,6 +18,7 @@ use crate::pool::Pool;
 use crate::stats::Stats;
 use crate::sticky::{self, Sticky};
 use crate::trace::{SpanQueue, Tracer};
+use crate::words::Words;
 
 /// One configuration, ready to serve.
 pub struct Snapshot {
@@ -35,6 +36,8 @@ pub struct Snapshot {
     pub(crate) tracer: Option<Tracer>,
     /// What is counted about all of it.
     pub stats: Stats,
+    /// Where servers' own words go; the same for all snapshots of a process.
+    pub words: Arc<Words>,
 }
 
 /// A route with every default filled in.
@@ -95,7 +98,8 @@ impl Snapshot {
         let head_limits = Limits { target: limits.target, section: limits.header, fields: limits.fields };
         let names = routes.iter().map(|route| &*route.name);
         let stats = Stats::new(&config, names, &backends, previous.map(|p| &p.stats));
-        Snapshot { backends, routes, router, fallbacks, head_limits, tracer: None, stats, config }
+        let words = previous.map_or_else(Arc::default, |p| Arc::clone(&p.words));
+        Snapshot { backends, routes, router, fallbacks, head_limits, tracer: None, stats, words, config }
     }
 
     /// Traces requests as the configuration says, if it says so, and leaves those that are recorded in `queue`.

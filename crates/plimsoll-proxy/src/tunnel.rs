@@ -35,6 +35,7 @@ pub(crate) async fn open(
         (&head, &buffer.filled()[..head.len()]),
         exchange.asked.upgrade.as_deref().map(str::as_bytes),
         (exchange.record.id_field(), placed),
+        exchange.for_us(),
     );
     buffer.consume(head.len());
     worker.give_head(head);

@@ -20,6 +20,7 @@ use crate::ramp::{self, Ramp};
 use crate::rendezvous::Seat;
 use crate::reported::Reported;
 use crate::server::Server;
+use crate::share;
 use crate::subset;
 use crate::waiting::Waiting;
 use crate::weights::Weights;
@@ -57,6 +58,8 @@ pub struct Backend {
     pub(crate) rules: Option<Rules>,
     /// Those who wait for one of its servers, whichever configuration they came with.
     pub(crate) waiting: Arc<Waiting>,
+    /// The field of answers in which servers may say what they want of themselves; lower case.
+    pub word_field: Option<Box<str>>,
 }
 
 /// A counter alone on its cache lines.
@@ -81,7 +84,7 @@ impl Backend {
     pub fn new(spec: &model::Backend, previous: Option<&Backend>) -> Backend {
         let known: HashMap<(&str, &model::Address), &Server> =
             previous.iter().flat_map(|b| b.servers.iter()).map(|s| ((&*s.name, &s.address), s)).collect();
-        let server = |s: &model::Server| {
+        let server = |(s, weight): (&model::Server, u16)| {
             let known = known.get(&(&*s.name, &s.address));
             let check = spec.check_of(s).map(CheckRules::of);
             let new_health = || match check {
@@ -91,20 +94,23 @@ impl Backend {
             Server {
                 name: s.name.as_str().into(),
                 address: s.address.clone(),
-                weight: s.weight,
+                weight,
                 priority: s.priority,
                 backup: s.backup,
                 max_requests: s.max_requests,
                 state: s.state,
+                says_down: s.said.down,
                 live: known.map_or_else(Arc::default, |known| Arc::clone(&known.live)),
                 check,
                 health: known.map_or_else(new_health, |known| Arc::clone(&known.health)),
             }
         };
-        let servers: Box<[Server]> = spec.servers.iter().map(server).collect();
-        // One that comes back from maintenance may have been started anew.
+        let weights = share::weights(&spec.servers);
+        let servers: Box<[Server]> = spec.servers.iter().zip(weights).map(server).collect();
+        // One that comes back from maintenance, or was down by its own word, may have been started anew.
         let was_at_work = |s: &&Server| {
-            known.get(&(&*s.name, &s.address)).is_some_and(|known| known.state != ServerState::Maint)
+            let is_at_work = |known: &&Server| known.state != ServerState::Maint && !known.says_down;
+            known.get(&(&*s.name, &s.address)).is_some_and(is_at_work)
         };
         if spec.slow_start > Duration::ZERO && servers.iter().any(|s| was_at_work(&s)) {
             servers.iter().filter(|s| !was_at_work(s)).for_each(|s| s.live.ramp.store(ramp::NEW, Relaxed));
@@ -133,10 +139,19 @@ impl Backend {
             roster: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.roster)),
             rules: spec.queue.as_ref().map(rules),
             waiting: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.waiting)),
+            word_field: spec.agent_header.as_deref().map(Box::from),
             servers,
         };
+        backend.forget_words(previous);
         backend.begin(previous.is_none());
         backend
+    }
+
+    /// Where servers say their word in another field than before, nothing was heard in it yet.
+    fn forget_words(&self, previous: Option<&Backend>) {
+        if previous.is_some_and(|previous| previous.word_field != self.word_field) {
+            self.servers.iter().for_each(|server| server.live.heard.store(0, Relaxed));
+        }
     }
 
     /// Keeps out who has to be checked first. The roster stays that of the configuration in force until a `tick` of this one.
@@ -148,7 +163,7 @@ impl Backend {
         } else {
             for server in &self.servers {
                 let starts = server.check.is_some() && !server.health.record().has_begun();
-                if starts {
+                if starts || server.says_down {
                     server.live.bar(true);
                 }
             }
@@ -280,6 +295,43 @@ mod tests {
         let new = with([ServerState::Ready; 3], Some(&old));
         let slow: Vec<bool> = new.servers.iter().map(|s| s.live.ramp.load(Relaxed) == ramp::NEW).collect();
         assert_eq!(slow, [false, false, true]);
+    }
+
+    #[test]
+    fn one_that_says_that_it_is_down_gets_nothing_even_in_a_panic_and_then_begins_slowly() {
+        let with = |down: [bool; 3], previous: Option<&Backend>| {
+            let mut servers = vec![server("a", 1), server("b", 2), server("c", 3)];
+            servers.iter_mut().zip(down).for_each(|(server, down)| server.said.down = down);
+            let backend = model::Backend::new("b", servers, model::Balance::P2c);
+            Backend::new(
+                &model::Backend { slow_start: Duration::from_secs(10), panic: 50, ..backend },
+                previous,
+            )
+        };
+        let barred =
+            |backend: &Backend| -> Vec<bool> { backend.servers.iter().map(|s| s.live.is_barred()).collect() };
+        let old = with([false; 3], None);
+        let new = with([true, true, false], Some(&old));
+        assert_eq!(barred(&new), [true, true, false], "at once, not at the next tick");
+        new.tick(crate::Millis(1));
+        assert_eq!((barred(&new), new.panics(), new.healthy()), (vec![true, true, false], true, (1, 3)));
+        assert!(!new.servers[0].is_well() && new.servers[2].is_well());
+        let back = with([false, true, false], Some(&new));
+        back.tick(crate::Millis(2));
+        assert_eq!(barred(&back), [false, true, false]);
+        let slow: Vec<bool> = back.servers.iter().map(|s| s.live.ramp.load(Relaxed) == ramp::NEW).collect();
+        assert!(slow[0] && !slow[2], "{slow:?}");
+        let first = with([true, false, false], None);
+        assert_eq!(barred(&first), [true, false, false]);
+    }
+
+    #[test]
+    fn a_share_is_a_factor_on_every_table() {
+        let mut servers = vec![server("a", 1), server("b", 2)];
+        servers[0].said.share = 25;
+        let backend = backend(servers, None);
+        let weights: Vec<u16> = backend.servers.iter().map(|s| s.weight).collect();
+        assert_eq!((weights, backend.tiers[0].weights.total()), (vec![1, 4], 5));
     }
 
     #[test]

@@ -54,8 +54,10 @@ pub struct Balancer {
     backend: Arc<Backend>,
     policy: Policy,
     levels: Levels,
-    /// What servers report is of use.
+    /// What servers say with their answers is of use: either of the next two.
     hears: bool,
+    /// What they report of their load is.
+    reports: bool,
     /// The eligible servers of the pick at hand. As long as the backend from the start, so that a pick never allocates.
     eligible: RefCell<Vec<u32>>,
 }
@@ -136,12 +138,13 @@ impl Balancer {
             Balance::Prequal(spec) => Policy::Prequal(Box::new(heard::memory(&backend, spec, dice))),
         };
         let levels = Levels::new(backend.tiers.iter().filter(|tier| !tier.backup).count());
-        let hears = backend.ramp.reported().is_some() || matches!(policy, Policy::Prequal(_));
+        let reports = backend.ramp.reported().is_some() || matches!(policy, Policy::Prequal(_));
         Rc::new(Balancer {
+            hears: reports || backend.word_field.is_some(),
+            reports,
             backend,
             policy,
             levels,
-            hears,
             eligible: RefCell::new(Vec::with_capacity(servers)),
         })
     }

@@ -92,7 +92,7 @@ impl Backend {
         let health = &self.servers[server].health;
         let (ejection, is_well) = {
             let record = health.record();
-            (record.ejection, record.is_well())
+            (record.ejection, record.is_well() && !self.servers[server].says_down)
         };
         let may = match ejection {
             // It is out already: what else fails was sent before.
@@ -150,8 +150,8 @@ impl Backend {
         let mut roster = self.roster();
         let waits = |index: &u32| {
             let server = &self.servers[*index as usize];
-            let has_room = server.live.in_flight() < server.max_requests;
-            has_room && server.health.record().ejection == Ejection::Waits && !tried.contains(index)
+            let may = !server.says_down && server.live.in_flight() < server.max_requests;
+            may && server.health.record().ejection == Ejection::Waits && !tried.contains(index)
         };
         let mut members = self.tiers.iter().flat_map(|tier| tier.members.iter().copied());
         let index = members.find(waits)?;

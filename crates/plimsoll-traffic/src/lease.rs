@@ -89,10 +89,20 @@ impl Lease {
         self.balancer.learns()
     }
 
-    /// Whether what the server reports of its load is of any use: if not, nobody need look for it.
+    /// Whether what the server says with its answer is of any use: if not, nobody need look for it.
     #[inline]
     pub fn hears(&self) -> bool {
         self.balancer.hears()
+    }
+
+    /// Whether what it reports of its load is.
+    pub fn reports(&self) -> bool {
+        self.balancer.reports()
+    }
+
+    /// Whether its word is another one than was heard last: only then anybody need act on it.
+    pub fn is_news(&self, word: &[u8]) -> bool {
+        self.balancer.is_news(self.index, word)
     }
 
     /// Tells the balancer what the server reported with its answer, at `now`. To be told before the outcome.

@@ -37,11 +37,13 @@ mod rotation;
 pub mod route;
 pub mod sample;
 pub mod server;
+mod share;
 mod smooth;
 mod subset;
 pub mod time;
 pub mod waiting;
 mod weights;
+mod word;
 
 pub use backend::Backend;
 pub use balancer::{Ask, Balancer, NoServer, Session, Split};
@@ -64,3 +66,4 @@ pub use sample::{Budget, Parent, continues, sampled};
 pub use server::{Live, Server};
 pub use time::{Micros, Millis};
 pub use waiting::Place;
+pub use word::{Claim, Word};

@@ -129,6 +129,7 @@ mod tests {
             backup: false,
             max_requests: 1,
             state: plimsoll_config::model::ServerState::Ready,
+            says_down: false,
             live: Arc::new(live),
             check: None,
             health: Arc::default(),

@@ -144,6 +144,7 @@ mod tests {
             check: None,
             health: Arc::default(),
             state: plimsoll_config::model::ServerState::Ready,
+            says_down: false,
             live: Arc::default(),
         };
         (0..count).map(server).collect()

@@ -30,7 +30,7 @@ pub struct Server {
     pub name: Box<str>,
     /// Where it listens.
     pub address: Address,
-    /// Its part of the traffic; 0 takes nothing new.
+    /// Its part of the traffic, in the backend's own unit (see `share`); 0 takes nothing new.
     pub weight: u16,
     /// 0 serves first.
     pub priority: u8,
@@ -40,6 +40,8 @@ pub struct Server {
     pub max_requests: u32,
     /// Whether it is to get requests.
     pub state: ServerState,
+    /// It says itself that it cannot serve.
+    pub says_down: bool,
     /// Counters that all workers, and later configurations, share.
     pub live: Arc<Live>,
     /// How many results of checks change its state; `None`: it is not checked.
@@ -54,9 +56,9 @@ impl Server {
         self.weight > 0 && self.state == ServerState::Ready
     }
 
-    /// Whether nothing speaks against it: its check passes, if there is one, and it is not ejected.
+    /// Whether nothing speaks against it: its check passes, if there is one, it is not ejected, and does not say itself that it is down.
     pub fn is_well(&self) -> bool {
-        self.health.record().is_well()
+        !self.says_down && self.health.record().is_well()
     }
 
     /// A number of its own.
@@ -98,6 +100,8 @@ pub struct Live {
     pub(crate) ramp: AtomicU64,
     /// What it reported of its capacity; see `reported`.
     pub(crate) said: Said,
+    /// Which word of its own was heard last; see `balancer::heard`.
+    pub(crate) heard: AtomicU64,
 }
 
 /// A million requests that wait at one server; beyond that their mean age is wrong, and nothing else.

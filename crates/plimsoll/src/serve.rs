@@ -5,6 +5,7 @@
 
 mod admin;
 mod discovering;
+mod hearing;
 mod publishing;
 mod reloading;
 
@@ -33,6 +34,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use self::discovering::Listed;
+use self::hearing::Hearing;
 use self::reloading::Reloading;
 use crate::exit::Exit;
 use crate::upgrade::{self, Upgrade};
@@ -82,6 +84,8 @@ pub(crate) struct Running {
     checks: Checks,
     /// What is to be served, in its parts.
     wanted: Wanted,
+    /// What servers say of themselves.
+    hearing: Hearing,
 }
 
 /// Why there is none.
@@ -173,6 +177,7 @@ pub(crate) async fn start(
         exporters,
         checks,
         wanted,
+        hearing: Hearing::new(Arc::clone(&snapshot.words)),
     };
     match old {
         // An old process of a version that does not give its admin addresses holds them until it knows that this one serves.
@@ -442,6 +447,7 @@ impl Running {
                     self.go_on_reloading(step);
                 }
                 () = self.listed.due() => self.take_lists(),
+                () = self.hearing.due() => self.take_words(),
                 _ = signals.upgrade.recv() => self.begin_upgrade(None, None),
             }
         }

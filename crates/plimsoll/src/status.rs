@@ -189,7 +189,7 @@ fn backends(out: &mut String, now: &Value, look: &Look<'_>) {
             let old = old.and_then(|old| find(&old["servers"], "name", &server["name"]));
             let backup = if server["backup"] == true { " (backup)" } else { "" };
             let name = format!("  {}{backup}", text(&server["name"]));
-            table.row(look.cells(name, Some(number(&server["weight"])), server, old));
+            table.row(look.cells(name, Some(weight(server)), server, old));
         }
     }
     out.push_str(&table.text());
@@ -229,6 +229,15 @@ impl Look<'_> {
         let head = [Some(name), first, Some(number(&row["in_flight"])), Some(rate)];
         let tail = [quantile(0.5), quantile(0.99), errors(row, old)];
         head.into_iter().flatten().chain(counts).chain(tail).collect()
+    }
+}
+
+/// As the file or an operator says, and the share that the server asks for itself.
+fn weight(server: &Value) -> String {
+    let weight = number(&server["weight"]);
+    match server["share"].as_f64().filter(|share| (share - 1.0).abs() > 1e-6) {
+        Some(share) => format!("{weight} × {:.0}%", share * 100.0),
+        None => weight,
     }
 }
 
@@ -393,6 +402,12 @@ mod tests {
         ] {
             assert!(lines.iter().any(|line| line[..] == expected), "{expected:?} is not in\n{page}");
         }
+    }
+
+    #[test]
+    fn a_share_that_a_server_asks_for_stands_beside_its_weight() {
+        let shown = |share| weight(&json!({"weight": 3, "share": share}));
+        assert_eq!([shown(json!(1.0)), shown(json!(0.29)), shown(Value::Null)], ["3", "3 × 29%", "3"]);
     }
 
     #[test]

@@ -89,12 +89,13 @@ fn busy() -> (Counted, Vec<Origin>, Port) {
         "workers = 2\n[[listen]]\nbind = \"127.0.0.1:0\"\nto = \"good\"\n\
          [backend.good]\nservers = [\"{}\", \"{}\"]\nbalance = \"round_robin\"\n\
          [backend.bad]\nservers = [\"{}\"]\n[[route]]\nname = \"cut\"\npath = \"/cut\"\nto = \"bad\"\nlimit = {{ rate = \"100/s\" }}\n\
-         [backend.asked]\nservers = [\"{}\"]\nhealth = \"tcp\"\n[[route]]\npath = \"/asked\"\nto = \"asked\"\n\
+         [backend.asked]\nservers = [\"{}\"]\nhealth = \"tcp\"\nagent = {{ port = {} }}\n[[route]]\npath = \"/asked\"\nto = \"asked\"\n\
          [backend.found]\ndiscover = {{ file = \"{}\" }}\n[[route]]\npath = \"/found\"\nto = \"found\"",
         serving.address(),
         dead.address(),
         cutting.address(),
         serving.address(),
+        dead.address().port(),
         list.display()
     ));
     let to = counted.plimsoll.address();
@@ -113,6 +114,9 @@ fn busy() -> (Counted, Vec<Origin>, Port) {
 #[test]
 fn names_types_and_labels_are_those_of_the_document() {
     let (counted, _origins, _dead) = busy();
+    // A server's agent is asked when its first check has ended, or soon after.
+    let asked = || counted.page().families()["plimsoll_server_agent_questions_total"].1.len() == 3;
+    process::until("an agent was asked", asked);
     let exposed = counted.page().families();
     let documented = documented();
     let names = |of: &BTreeMap<String, _>| of.keys().cloned().collect::<Vec<_>>();

@@ -6,7 +6,7 @@ use super::{Compiler, Name};
 use crate::address::parse_server;
 use crate::defaults;
 use crate::model::{
-    Backend, Balance, Eject, Ewma, Hash, HashKey, HashMethod, Prequal, Probe, Queue, Reported, Server,
+    Backend, Balance, Eject, Ewma, Hash, HashKey, HashMethod, Prequal, Probe, Queue, Reported, Said, Server,
     ServerState, Subset,
 };
 use crate::node::{Fields, Node, Written};
@@ -63,6 +63,7 @@ impl Compiler<'_> {
             self.warn_if_few(name, &servers, &balance, at);
         }
         self.warn_if_slow(fields, servers.len());
+        let (agent, agent_header) = self.backend_agent(fields);
         Backend {
             max_requests,
             discover,
@@ -70,6 +71,8 @@ impl Compiler<'_> {
             subset: self.subset(fields.table("subset")),
             reported: self.reported(fields.table("weights")),
             check: self.backend_check(fields),
+            agent,
+            agent_header,
             eject: self.eject(fields),
             panic: fields.count("panic").unwrap_or_default(),
             queue: self.queue(fields),
@@ -131,9 +134,12 @@ impl Compiler<'_> {
         }
         let name = self.label(fields.text("name")).unwrap_or_else(|| written.text.to_owned());
         let check = self.server_check(fields, &address);
+        let agent = self.server_agent(fields, &address);
         Some(Server {
             name,
             check,
+            agent,
+            said: Said::default(),
             address,
             weight: fields.number("weight").and_then(|weight| u16::try_from(weight).ok()).unwrap_or(0),
             priority: u8::try_from(priority).unwrap_or(u8::MAX),

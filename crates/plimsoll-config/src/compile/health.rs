@@ -86,7 +86,13 @@ impl Compiler<'_> {
     }
 
     /// A time that `every` bounds: one that is written must keep to it, the default gives way.
-    fn within_every(&mut self, fields: &Fields, name: &str, usual: Duration, every: Duration) -> Duration {
+    pub(super) fn within_every(
+        &mut self,
+        fields: &Fields,
+        name: &str,
+        usual: Duration,
+        every: Duration,
+    ) -> Duration {
         let Some(time) = fields.time(name) else { return usual.min(every) };
         if let Some(field) = fields.find(name).filter(|_| time > every) {
             let message = format!("`{name}` is longer than `every`");

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::Default::{Alternative, Bool, Filled, Number, Percent, Required, Said, Text, Time};
+use super::agent::{AGENT, SERVER_AGENT};
 use super::discover::DISCOVER;
 use super::health::{EJECT, HEALTH};
 use super::queue::QUEUE;
@@ -99,6 +100,12 @@ pub(super) static BACKEND: Table = Table {
             "How servers are asked regularly whether they are well: a path, `\"tcp\"`, or a table with the keys below.",
         ),
         key(
+            "agent",
+            Kind::Table(&AGENT),
+            Said("servers are not asked for their word"),
+            "How servers say themselves that they want less, or nothing.",
+        ),
+        key(
             "eject",
             Kind::Switch(&EJECT),
             Filled,
@@ -129,6 +136,8 @@ pub(super) static BACKEND: Table = Table {
         ("health_check", "health"),
         ("healthcheck", "health"),
         ("health_checks", "health"),
+        ("agent_check", "agent"),
+        ("agent-check", "agent"),
         ("outlier_detection", "eject"),
         ("passive_health", "eject"),
         ("healthy_panic_threshold", "panic"),
@@ -180,6 +189,12 @@ pub(super) static SERVER: Table = Table {
             Kind::ShortOrNo("path", &HEALTH),
             Said("the backend's `health`"),
             "How this server is checked; `false`: it is not, and counts as well.",
+        ),
+        key(
+            "agent",
+            Kind::Switch(&SERVER_AGENT),
+            Said("the backend's `agent`"),
+            "How this server's agent is asked; `false`: it is not.",
         ),
         super::state::STATE,
     ],

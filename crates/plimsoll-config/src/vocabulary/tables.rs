@@ -4,6 +4,7 @@
 //! with units. Adding a key makes the checker accept it; `compile` must then use it.
 
 use super::Default::{Bool, Filled, Required, Said};
+use super::agent::{AGENT, SERVER_AGENT};
 use super::backends::{BACKEND, BALANCE, LISTEN, SERVER, SUBSET, WEIGHTS};
 use super::discover::DISCOVER;
 use super::health::{EJECT, HEALTH};
@@ -28,6 +29,8 @@ pub(crate) static ALL: &[&Table] = &[
     &WEIGHTS,
     &HEALTH,
     &EJECT,
+    &AGENT,
+    &SERVER_AGENT,
     &QUEUE,
     &ROUTE,
     &RESPOND,

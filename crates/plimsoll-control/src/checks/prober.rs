@@ -11,13 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_config::model::{self, Address, ServerState};
-use plimsoll_proxy::{Snapshot, now};
-use plimsoll_traffic::{Backend, Dice};
+use plimsoll_proxy::{Snapshot, Told, Words, now};
+use plimsoll_traffic::{Backend, Dice, Word};
 use rustix::process::{Resource, getrlimit};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
+use super::agent::{Asking, Errand, Found};
 use super::question::{Question, Trouble};
 
 /// Checks at once: those of a thousand servers of which half hang.
@@ -30,7 +31,7 @@ const PART: usize = 16;
 /// Everything that is checked.
 pub(super) struct Prober {
     jobs: HashMap<u64, Job>,
-    ids: HashMap<Identity, u64>,
+    ids: HashMap<Key, u64>,
     /// Those that are not being asked, by when they are to be.
     due: BTreeSet<(Instant, u64)>,
     running: JoinSet<Ended>,
@@ -41,22 +42,29 @@ pub(super) struct Prober {
     looked: Instant,
     next: u64,
     dice: Dice,
+    /// Where words go.
+    words: Arc<Words>,
 }
 
 /// What a check found, and how long it took.
-type Ended = (Result<(), Trouble>, Duration);
+type Ended = (Result<Found, Trouble>, Duration);
 
 /// Backend, server, address.
 type Identity = (Box<str>, Box<str>, Address);
 
+/// Of a server there can be two jobs; the second is its agent's.
+type Key = (Identity, bool);
+
 struct Job {
-    question: Arc<Question>,
+    errand: Arc<Errand>,
     backend: Arc<Backend>,
     server: usize,
     /// When it is asked next; while it is being asked, when that began.
     at: Instant,
     asking: Option<AbortHandle>,
     is_spread: bool,
+    /// What the agent said last.
+    said: Option<Word>,
 }
 
 impl Prober {
@@ -72,6 +80,7 @@ impl Prober {
             looked: Instant::now() - LOOK,
             next: 0,
             dice: Dice::new(RandomState::new().hash_one(std::process::id())),
+            words: Arc::default(),
         }
     }
 
@@ -100,16 +109,20 @@ impl Prober {
     /// Checks what `snapshot` says from now on.
     fn adopt(&mut self, snapshot: &Snapshot) {
         let mut before = std::mem::take(&mut self.ids);
+        self.words = Arc::clone(&snapshot.words);
         for (spec, backend) in snapshot.config.backends.iter().zip(&snapshot.backends) {
             for (server, known) in spec.servers.iter().enumerate() {
-                // One in maintenance is not expected to work.
-                let is_awaited = known.state != ServerState::Maint;
-                let Some(check) = spec.check_of(known).filter(|_| is_awaited) else { continue };
                 let identity = (spec.name.as_str().into(), known.name.as_str().into(), known.address.clone());
-                let question = question(check, &identity);
-                let id = before.remove(&identity);
-                let id = self.take(id, question, backend, server);
-                self.ids.insert(identity, id);
+                // One in maintenance is not expected to work. Its agent may have sent it there, and nobody else can call it back.
+                let check = spec.check_of(known).filter(|_| known.state != ServerState::Maint);
+                let check = check.map(|check| Errand::Check(Box::new(question(check, &identity))));
+                let agent = spec.agent_of(known).and_then(|agent| Asking::of(agent, &known.address));
+                for errand in check.into_iter().chain(agent.map(Errand::Agent)) {
+                    let key = (identity.clone(), errand.is_agents());
+                    let id = before.remove(&key);
+                    let id = self.take(id, errand, backend, server);
+                    self.ids.insert(key, id);
+                }
             }
         }
         for id in before.into_values() {
@@ -123,24 +136,26 @@ impl Prober {
     }
 
     /// A job goes on, or begins.
-    fn take(&mut self, id: Option<u64>, question: Question, backend: &Arc<Backend>, server: usize) -> u64 {
+    fn take(&mut self, id: Option<u64>, errand: Errand, backend: &Arc<Backend>, server: usize) -> u64 {
         let now = Instant::now();
         let Some((id, job)) = id.and_then(|id| Some((id, self.jobs.get_mut(&id)?))) else {
             // One of which something is known already comes from another process: it need not be asked at once.
-            let wait = if backend.awaits_check(server) { 0.0 } else { self.dice.unit() };
-            let at = now + question.check.every.mul_f64(wait);
+            let is_new = errand.is_agents() || backend.awaits_check(server);
+            let wait = if is_new { 0.0 } else { self.dice.unit() };
+            let at = now + errand.every().mul_f64(wait);
+            let is_spread = wait > 0.0;
             let (id, backend) = (self.next, Arc::clone(backend));
             self.next += 1;
-            let question = Arc::new(question);
-            self.jobs.insert(id, Job { question, backend, server, at, asking: None, is_spread: wait > 0.0 });
+            let errand = Arc::new(errand);
+            self.jobs.insert(id, Job { errand, backend, server, at, asking: None, is_spread, said: None });
             self.due.insert((at, id));
             return id;
         };
         (job.backend, job.server) = (Arc::clone(backend), server);
-        if *job.question != question {
+        if *job.errand != errand {
             // What the old question finds says nothing any more, and the old rhythm may be slower by far.
-            let soon = now + question.check.every.mul_f64(self.dice.unit());
-            job.question = Arc::new(question);
+            let soon = now + errand.every().mul_f64(self.dice.unit());
+            job.errand = Arc::new(errand);
             match job.asking.take() {
                 Some(asking) => {
                     asking.abort();
@@ -170,10 +185,10 @@ impl Prober {
             self.looked = now;
             let Some(job) = self.jobs.get_mut(&id) else { continue };
             job.at = now;
-            let question = Arc::clone(&job.question);
+            let errand = Arc::clone(&job.errand);
             let task = self.running.spawn(async move {
                 let began = Instant::now();
-                let result = question.ask().await;
+                let result = errand.run().await;
                 (result, began.elapsed())
             });
             self.tasks.insert(task.id(), id);
@@ -192,13 +207,28 @@ impl Prober {
         job.asking = None;
         let time = now();
         match result {
-            Some((Ok(()), took)) => job.backend.probed(job.server, Ok(()), took, time),
+            Some((Ok(Found::Pass), took)) => job.backend.probed(job.server, Ok(()), took, time),
+            Some((Ok(Found::Word(word)), took)) => {
+                job.backend.asked(job.server, Ok(()), took, time);
+                // What it says all the time was heard.
+                if job.said.as_ref() != Some(&word) {
+                    let server = &job.backend.servers[job.server];
+                    self.words.say(&job.backend.name, server, word.clone(), Told::Agent);
+                    job.said = Some(word);
+                }
+            }
+            Some((Err(Trouble::Server(reason)), took)) if job.errand.is_agents() => {
+                job.backend.asked(job.server, Err(&reason), took, time);
+            }
             Some((Err(Trouble::Server(reason)), took)) => {
                 job.backend.probed(job.server, Err(&reason), took, time);
             }
             Some((Err(Trouble::Ours), _)) | None => {}
         }
-        let interval = job.backend.check_after(job.server, &job.question.check, time);
+        let interval = match &*job.errand {
+            Errand::Check(question) => job.backend.check_after(job.server, &question.check, time),
+            Errand::Agent(_) => job.errand.every(),
+        };
         let part = if job.is_spread { 0.8 + 0.4 * self.dice.unit() } else { self.dice.unit() };
         job.is_spread = true;
         job.at = (job.at + interval.mul_f64(part)).max(Instant::now());

@@ -32,7 +32,7 @@ impl Wanted {
             })
         });
         let orders: Vec<Value> = orders.collect();
-        json!({ "orders": orders })
+        json!({ "orders": orders, "words": self.words_handed() })
     }
 
     /// Takes over what another process was told. To be called before anything else is ordered.
@@ -48,6 +48,7 @@ impl Wanted {
         let was = told.iter().filter_map(|one| Some((name(one)?, server(&one["file"])?)));
         let was: HashMap<(String, String), Server> = was.collect();
         self.settle(|backend, name| was.get(&(backend.to_owned(), name.to_owned())).cloned());
+        self.recall_words(&said["words"]);
     }
 }
 

@@ -1,12 +1,14 @@
-//! The balancer of those that report their load: `prequal`, and weights that servers tell.
+//! The balancer of those that report their load, `prequal` and weights that servers tell, and of those that say a word of their own.
 //!
 //! In come reports, with answers or fetched by whoever sends probes; out go picks by them, and which server is to be asked next. Apart from the
 //! rest so that nobody else's way is longer for it.
 
 use std::cell::RefCell;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::{Balancer, FULL_SCAN, Group, Policy, Question};
 use plimsoll_config::model;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::backend::{Backend, Tier};
 use crate::dice::Dice;
@@ -90,10 +92,23 @@ impl Balancer {
         prequal.is_due().then(|| self.backend.tiers.get(prequal.tier.get())?.weights.draw(dice)).flatten()
     }
 
-    /// Whether what servers report of their load is of any use.
+    /// Whether anything that servers say with their answers is of any use: their load, or a word of their own.
     #[inline]
     pub fn hears(&self) -> bool {
         self.hears
+    }
+
+    /// Whether what servers report of their load is.
+    pub fn reports(&self) -> bool {
+        self.reports
+    }
+
+    /// Whether a server's word is another one than was heard of it last, by any worker. From now on it is the one that was heard last.
+    pub(crate) fn is_news(&self, index: u32, word: &[u8]) -> bool {
+        let hash = xxh3_64(word) | 1; // 0 is for nothing
+        let heard = &self.server(index).live.heard;
+        // Reads first: a write for every answer would take the line away from all other cores.
+        heard.load(Relaxed) != hash && heard.swap(hash, Relaxed) != hash
     }
 
     /// A server reported its load, at `now`. `took` is how long the answer took that said so, in microseconds, if it was one to a request.

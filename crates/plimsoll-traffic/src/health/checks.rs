@@ -43,22 +43,40 @@ pub struct LastCheck {
     pub failed: u64,
 }
 
+impl LastCheck {
+    /// One more after `before`.
+    fn after(before: Option<&LastCheck>, result: Result<(), &str>, took: Duration, at: Millis) -> LastCheck {
+        let (passed, failed) = before.map_or((0, 0), |last| (last.passed, last.failed));
+        LastCheck {
+            result: result.map_err(|reason| reason.chars().take(REASON).collect()),
+            at,
+            took,
+            passed: passed + u64::from(result.is_ok()),
+            failed: failed + u64::from(result.is_err()),
+        }
+    }
+}
+
 impl Backend {
     /// A check of a server ended, after so long: notes it, and decides what follows.
     pub fn probed(&self, server: usize, result: Result<(), &str>, took: Duration, now: Millis) {
         {
             let _deciding = self.roster();
             let mut record = self.servers[server].health.record();
-            let (passed, failed) = record.last.as_ref().map_or((0, 0), |last| (last.passed, last.failed));
-            record.last = Some(LastCheck {
-                result: result.map_err(|reason| reason.chars().take(REASON).collect()),
-                at: now,
-                took,
-                passed: passed + u64::from(result.is_ok()),
-                failed: failed + u64::from(result.is_err()),
-            });
+            record.last = Some(LastCheck::after(record.last.as_ref(), result, took, now));
         }
         self.checked(server, result, now);
+    }
+
+    /// A server's agent was asked, and answered or not. That says nothing about the server: what it answered does, elsewhere.
+    pub fn asked(&self, server: usize, result: Result<(), &str>, took: Duration, now: Millis) {
+        let mut record = self.servers[server].health.record();
+        record.agent = Some(LastCheck::after(record.agent.as_ref(), result, took, now));
+    }
+
+    /// How asking a server's agent went; `None` before the first time.
+    pub fn last_asked(&self, server: usize) -> Option<LastCheck> {
+        self.servers[server].health.record().agent.clone()
     }
 
     /// What the checks of a server found so far; `None` before the first.

@@ -113,6 +113,8 @@ pub(crate) struct Record {
     pub(crate) has_passed: bool,
     /// What became of the last one, and of all.
     pub(crate) last: Option<LastCheck>,
+    /// How asking its agent went.
+    pub(crate) agent: Option<LastCheck>,
     /// It began with its backend: nobody served before it.
     pub(crate) first: bool,
     /// Requests and failures as they were at the last full seconds, newest last.

@@ -43,6 +43,14 @@ pub(crate) struct Member {
     tier: Option<usize>,
     backup: bool,
     max_requests: u32,
+    /// It says so itself.
+    says_down: bool,
+}
+
+impl Member {
+    fn is_well(&self) -> bool {
+        !self.says_down && self.health.record().is_well()
+    }
 }
 
 impl Roster {
@@ -54,6 +62,7 @@ impl Roster {
                 && member.tier == *tier
                 && member.backup == server.backup
                 && member.max_requests == server.max_requests
+                && member.says_down == server.says_down
         };
         self.members.len() == backend.servers.len()
             && self.members.iter().zip(backend.servers.iter().zip(&tiers)).all(same)
@@ -68,6 +77,7 @@ impl Roster {
             tier,
             backup: server.backup,
             max_requests: server.max_requests,
+            says_down: server.says_down,
         };
         self.members = backend.servers.iter().zip(tiers).map(member).collect();
     }
@@ -78,7 +88,7 @@ impl Roster {
         let (mut all, mut out) = (0, 0);
         for member in counted {
             all += 1;
-            out += usize::from(Arc::ptr_eq(&member.health, health) || !member.health.record().is_well());
+            out += usize::from(Arc::ptr_eq(&member.health, health) || !member.is_well());
         }
         out < all && out * 100 <= most as usize * all
     }
@@ -92,11 +102,10 @@ impl Roster {
             .members
             .iter()
             .map(|m| {
-                let record = m.health.record();
                 // One that is full is called once it has room: until then all picks would ask for it in vain.
-                let has_room = m.live.in_flight() < m.max_requests;
-                waiting += u32::from(record.ejection == Ejection::Waits && m.tier.is_some() && has_room);
-                record.is_well()
+                let may = m.tier.is_some() && !m.says_down && m.live.in_flight() < m.max_requests;
+                waiting += u32::from(may && m.health.record().ejection == Ejection::Waits);
+                m.is_well()
             })
             .collect();
         for (member, &well) in self.members.iter().zip(&well) {
@@ -111,7 +120,8 @@ impl Roster {
         self.panics = !calm && levels.iter().any(|level| level.is_few(panic));
         for (member, &well) in self.members.iter().zip(&well) {
             let fails_open = !calm && member.tier.is_some_and(|tier| levels[tier].is_few(panic));
-            member.live.bar(!well && !fails_open);
+            // Panic is for judges who may be wrong: nobody knows better than the server itself.
+            member.live.bar(member.says_down || (!well && !fails_open));
         }
         trials.store(waiting, Relaxed);
     }
@@ -133,7 +143,7 @@ impl Roster {
 
     pub(crate) fn healthy(&self) -> (usize, usize) {
         let counted = || self.members.iter().filter(|m| m.tier.is_some());
-        (counted().filter(|m| m.health.record().is_well()).count(), counted().count())
+        (counted().filter(|m| m.is_well()).count(), counted().count())
     }
 }
 

@@ -1,0 +1,63 @@
+//! Taking what servers say of themselves: when, and what follows.
+//!
+//! Words that come close together are taken together, and there is a least time between two looks, so that a server that changes its mind with every
+//! answer costs no more than one that does so now and then.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use plimsoll_proxy::{Words, notice};
+
+use super::Running;
+
+/// How long further words are waited for.
+const TOGETHER: Duration = Duration::from_millis(20);
+/// The least time between two publications because of words: each costs every worker new tables.
+const APART: Duration = Duration::from_millis(250);
+
+/// Whom to listen to, and when next.
+pub(super) struct Hearing {
+    words: Arc<Words>,
+    due: Option<Instant>,
+    last: Option<Instant>,
+}
+
+impl Hearing {
+    pub(super) fn new(words: Arc<Words>) -> Hearing {
+        Hearing { words, due: None, last: None }
+    }
+
+    /// Waits until words are to be taken. May be dropped and asked again.
+    pub(super) async fn due(&mut self) {
+        let due = match self.due {
+            Some(due) => due,
+            None => {
+                self.words.spoken().await;
+                let soon = Instant::now() + TOGETHER;
+                *self.due.insert(self.last.map_or(soon, |last| soon.max(last + APART)))
+            }
+        };
+        tokio::time::sleep_until(due.into()).await;
+    }
+}
+
+impl Running {
+    /// Goes over to what servers say of themselves now.
+    pub(super) fn take_words(&mut self) {
+        self.hearing.due = None;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        let mut changes = false;
+        for heard in self.hearing.words.take() {
+            let effect = self.wanted.hear(&heard, now);
+            effect.lines.iter().for_each(|line| notice(line));
+            changes |= effect.changes;
+        }
+        if !changes {
+            return;
+        }
+        self.hearing.last = Some(Instant::now());
+        if let Err(error) = self.republish() {
+            notice(&format!("what servers say of themselves is not served: {error}"));
+        }
+    }
+}

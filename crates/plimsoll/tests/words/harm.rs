@@ -1,0 +1,71 @@
+//! Agents that are dead, silent, slow, endless or talk nonsense.
+
+use serde_json::Value;
+
+use crate::rig::{memory, until};
+use crate::stage::{Speech, Stage};
+
+#[test]
+fn whatever_an_agent_does_its_server_stays_as_it_last_said() {
+    let stage = Stage::new(3, "");
+    stage.speakers[0].says("50%");
+    stage.speakers[1].says("drain # as it was");
+    stage.until_share("a", 0.5);
+    stage.until_state("b", "drain");
+    let cases = [
+        (Speech::Silent, "no whole line within 50 ms"),
+        (Speech::Trickles, "no whole line within 50 ms"),
+        (Speech::Endless, "its line is longer than 4 KiB"),
+        (Speech::Says("drain".to_owned()), "its line has no end"),
+        (Speech::Says(String::new()), "its line has no end"),
+    ];
+    for (speech, reason) in cases {
+        stage.speakers[..2].iter().for_each(|speaker| speaker.becomes(speech.clone()));
+        until(reason, || {
+            (stage.seen("a")["agent"]["reason"] == reason) && (stage.seen("b")["agent"]["reason"] == reason)
+        });
+        assert_eq!(stage.seen("a")["agent"]["answers"], false);
+        assert_eq!((&stage.seen("a")["share"], &stage.seen("b")["state"]), (&0.5.into(), &"drain".into()));
+        assert_eq!(stage.spread(9), [3, 0, 6], "{speech:?}");
+    }
+    stage.speakers[0].becomes(Speech::Resets);
+    until("it is a failure", || {
+        stage.seen("a")["agent"]["reason"].as_str().is_some_and(|reason| reason.contains("reset"))
+    });
+    let page = stage.metrics();
+    let failed = page.lines().find(|line| {
+        line.starts_with(
+            "plimsoll_server_agent_questions_total{backend=\"all\",server=\"a\",result=\"failed\"}",
+        )
+    });
+    assert!(failed.is_some_and(|line| !line.ends_with(" 0")), "{page}");
+    assert_eq!(stage.seen("c")["agent"]["answers"], true, "the others are asked as ever");
+    stage.speakers[0].says("100%");
+    stage.until_share("a", 1.0);
+}
+
+#[test]
+fn megabytes_of_an_agent_take_no_memory() {
+    let stage = Stage::new(4, "");
+    stage.spread(8);
+    let (before, _) = memory(&stage.program);
+    stage.speakers.iter().for_each(|speaker| speaker.becomes(Speech::Endless));
+    let asked = stage.speakers[0].asked();
+    until("many times", || stage.speakers[0].asked() > asked + 20);
+    let (after, _) = memory(&stage.program);
+    assert!(after < before + (8 << 20), "{before} before, {after} after");
+}
+
+#[test]
+fn what_is_not_understood_changes_nothing_and_is_told_once() {
+    let stage = Stage::new(2, "");
+    stage.speakers[0].says("75 what is this");
+    until("it is seen", || stage.seen("a")["word"]["not_understood"] == "75");
+    let asked = stage.speakers[0].asked();
+    until("it is asked again", || stage.speakers[0].asked() > asked + 3);
+    assert_eq!(stage.spread(10), [5, 5]);
+    let told = |line: &String| line.contains("server all/a says by its agent what is not understood: `75`");
+    assert_eq!(stage.program.stderr_lines().iter().filter(|line| told(line)).count(), 1);
+    stage.speakers[0].says("up");
+    until("it is forgotten", || stage.seen("a")["word"] == Value::Null);
+}
