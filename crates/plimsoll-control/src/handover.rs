@@ -71,9 +71,11 @@ pub struct GivenDoor {
 }
 
 impl Given {
-    /// Tells the old process that this one serves. It may be gone: then there is nobody to tell.
-    pub fn ready(mut self) {
+    /// Tells the old process that this one serves. It may be gone: then there is nobody to tell. The stream ends once it has taken
+    /// notice, and from then on it takes no configuration any more.
+    pub fn ready(mut self) -> UnixStream {
         let _ = self.stream.write_all(&[READY]);
+        self.stream
     }
 }
 

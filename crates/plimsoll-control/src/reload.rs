@@ -45,11 +45,24 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches the configuration at `path`, whose present texts count as taken.
+    /// Watches the configuration at `path`, whose present texts count as taken. To be made before they are taken: a change in between is
+    /// then seen, and at worst one text is taken twice.
     #[must_use]
     pub fn new(path: &Path) -> Watch {
         let now = files::read_all(path).ok();
         Watch { path: path.to_owned(), taken: now.clone(), seen: now }
+    }
+
+    /// Where the configuration is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// True if the texts are others than those that were taken, settled or not.
+    #[must_use]
+    pub fn differs(&self) -> bool {
+        files::read_all(&self.path).ok() != self.taken
     }
 
     /// Looks. True when the texts have changed and are the same as at the last look; they then count as taken.

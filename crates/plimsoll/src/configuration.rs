@@ -16,9 +16,14 @@ use crate::terminal::{self, print};
 
 /// Loads `file`, or the first of the usual paths; also returns the path that was taken.
 pub(crate) fn load(file: Option<&Path>) -> Result<(PathBuf, Loaded), LoadError> {
-    let path = file.map_or_else(files::default_path, |path| Ok(path.to_owned()))?;
+    let path = path(file)?;
     let loaded = files::load_file(&path)?;
     Ok((path, loaded))
+}
+
+/// `file`, or the first of the usual paths.
+pub(crate) fn path(file: Option<&Path>) -> Result<PathBuf, LoadError> {
+    file.map_or_else(files::default_path, |path| Ok(path.to_owned()))
 }
 
 /// Shows why there is no configuration.

@@ -1,10 +1,9 @@
 //! The verb `plimsoll run`: balances as a file or two options say, in the foreground.
 
-use std::path::PathBuf;
-
 use plimsoll_config::{Loaded, from_flags};
-use plimsoll_control::files::LoadError;
+use plimsoll_control::files::{self, LoadError};
 use plimsoll_control::handover;
+use plimsoll_control::reload::Watch;
 
 use crate::cli;
 use crate::configuration;
@@ -48,9 +47,11 @@ pub(crate) fn run(args: &cli::Run) -> Exit {
 }
 
 /// The configuration, and the file that it came from.
-fn load(args: &cli::Run) -> Result<(Option<PathBuf>, Loaded), LoadError> {
+fn load(args: &cli::Run) -> Result<(Option<Watch>, Loaded), LoadError> {
     if args.listen.is_empty() {
-        return configuration::load(args.config.as_deref()).map(|(path, loaded)| (Some(path), loaded));
+        let file = Watch::new(&configuration::path(args.config.as_deref())?);
+        let loaded = files::load_file(file.path())?;
+        return Ok((Some(file), loaded));
     }
     from_flags(&args.listen, &args.to).map(|loaded| (None, loaded)).map_err(LoadError::Problems)
 }

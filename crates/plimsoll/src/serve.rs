@@ -30,6 +30,8 @@ use plimsoll_control::secrets::read_sticky_secret;
 use plimsoll_control::systemd::{self, Heartbeat};
 use plimsoll_control::wanted::Wanted;
 use plimsoll_proxy::{Proxy, Snapshot, StartError, notice};
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
@@ -66,11 +68,12 @@ pub(crate) struct Running {
     reloading: Option<Reloading>,
     /// The configuration of the file and the servers beside it.
     listed: Listed,
-    /// Where the configuration came from; `None` if it came from options.
-    file: Option<PathBuf>,
+    /// Where the configuration came from, and its texts when they were last read to be taken; `None` if it came from options.
+    file: Option<Watch>,
+    /// The process before this one, until it has taken notice that this one serves.
+    old: Option<UnixStream>,
     wishes: mpsc::Receiver<Request>,
     ordered: mpsc::Receiver<Ordered>,
-    watch: Option<Watch>,
     /// The program to run for an upgrade, unless another is named.
     program: io::Result<PathBuf>,
     /// A new process that does not serve yet.
@@ -128,12 +131,12 @@ impl Failed {
     }
 }
 
-/// Starts everything that `config` asks for; `file` is what a reload takes it from.
+/// Starts everything that `config` asks for; `file` is what a reload takes it from, with the texts from before it was read.
 ///
 /// With sockets from an old process it tells that one to end once everything serves.
 pub(crate) async fn start(
     mut config: Config,
-    file: Option<PathBuf>,
+    file: Option<Watch>,
     mut given: Option<Given>,
 ) -> Result<Running, Failed> {
     let program = upgrade::own_program();
@@ -157,7 +160,6 @@ pub(crate) async fn start(
     published.show(Arc::clone(&snapshot), &wanted);
     published.show_origins(listed.sources.origins());
     let published = Arc::new(published);
-    let watch = file.as_deref().filter(|_| snapshot.config.watch).map(Watch::new);
     let heartbeat = Heartbeat::new();
     let mut running = Running {
         proxy,
@@ -167,9 +169,9 @@ pub(crate) async fn start(
         reloading: None,
         listed,
         file,
+        old: None,
         wishes,
         ordered,
-        watch,
         program,
         upgrade: None,
         admin_until: None,
@@ -182,7 +184,7 @@ pub(crate) async fn start(
     match old {
         // An old process of a version that does not give its admin addresses holds them until it knows that this one serves.
         Some(old) => {
-            old.ready();
+            running.old = follow(old.ready());
             if let Err(failed) = running.take_doors(&mut doors) {
                 notice(&failed.to_string());
             }
@@ -218,6 +220,17 @@ fn take(given: Option<Given>, snapshot: &Snapshot) -> (Vec<TcpListener>, Vec<Giv
     let Some(mut given) = given else { return (Vec::new(), Vec::new(), None) };
     upgrade::recall(&given.learned).iter().for_each(|learned| snapshot.recall(learned));
     (std::mem::take(&mut given.sockets), std::mem::take(&mut given.doors), Some(given))
+}
+
+/// Whoever reads the stream waits beside everything else. It cannot be waited for only if there is no descriptor left to wait with.
+fn follow(old: std::os::unix::net::UnixStream) -> Option<UnixStream> {
+    old.set_nonblocking(true).and_then(|()| UnixStream::from_std(old)).ok()
+}
+
+/// Waits until an old process has ended or handed over: its end of the stream is closed. Never ready for none. May be dropped and asked again.
+async fn is_over(old: Option<&mut UnixStream>) {
+    let Some(old) = old else { return std::future::pending().await };
+    while old.read(&mut [0]).await.is_ok_and(|n| n > 0) {}
 }
 
 /// The sockets of socket activation.
@@ -438,8 +451,15 @@ impl Running {
                         return Stop::Retire;
                     }
                 }
-                _ = watch.tick(), if self.watch.is_some() => {
-                    if self.watch.as_mut().is_some_and(Watch::look) {
+                _ = watch.tick(), if self.proxy.snapshot().config.watch => {
+                    if self.file.as_mut().is_some_and(Watch::look) {
+                        self.begin_reload(None);
+                    }
+                }
+                () = is_over(self.old.as_mut()), if self.old.is_some() => {
+                    self.old = None;
+                    // The old process may have taken a configuration after this one had read it.
+                    if self.file.as_ref().is_some_and(Watch::differs) {
                         self.begin_reload(None);
                     }
                 }

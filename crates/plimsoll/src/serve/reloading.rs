@@ -4,7 +4,6 @@
 //! While a name server is silent, signals and questions are acted on as ever. Whoever asks again has the file read again, and what was
 //! under way is abandoned; everybody who has asked is told of the last outcome.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -25,9 +24,6 @@ use crate::terminal;
 
 /// A configuration that is not complete yet.
 pub(super) struct Reloading {
-    path: PathBuf,
-    /// The texts as they were read: a later change is another reload's.
-    watch: Watch,
     stage: Stage,
     /// Who waits for the outcome.
     answers: Vec<oneshot::Sender<Outcome>>,
@@ -74,27 +70,20 @@ impl Running {
         let mut answers = self.reloading.take().map_or_else(Vec::new, |earlier| earlier.answers);
         answers.extend(answer);
         match self.read_configuration() {
-            Ok((path, watch, resolution)) => {
-                let stage = Stage::Names(resolution);
-                self.reloading = Some(Reloading { path, watch, stage, answers });
-            }
+            Ok(resolution) => self.reloading = Some(Reloading { stage: Stage::Names(resolution), answers }),
             Err(problems) => self.tell(&Err(problems), answers),
         }
     }
 
-    fn read_configuration(&mut self) -> Result<(PathBuf, Watch, Resolution), String> {
-        let Some(path) = self.file.clone() else {
+    fn read_configuration(&mut self) -> Result<Resolution, String> {
+        let Some(file) = &mut self.file else {
             return Err("started without a file: there is nothing to reload\n".to_owned());
         };
-        // What is tried now is not tried again by the watch.
-        if let Some(watch) = &mut self.watch {
-            *watch = Watch::new(&path);
-        }
-        let watch = Watch::new(&path);
-        let mut config = files::load_file(&path).map_err(|error| error.render(false))?.config;
+        // What is tried now is not tried again by the watch, and a later change is another reload's.
+        *file = Watch::new(file.path());
+        let mut config = files::load_file(file.path()).map_err(|error| error.render(false))?.config;
         read_sticky_secret(&mut config).map_err(|reason| line(&Failed::Secret(reason)))?;
-        let resolution = begin_to_resolve(config).map_err(|failed| line(&failed))?;
-        Ok((path, watch, resolution))
+        begin_to_resolve(config).map_err(|failed| line(&failed))
     }
 
     /// Asks the sources of a configuration whose names have been resolved, or takes one that is complete.
@@ -108,9 +97,7 @@ impl Running {
                 return;
             }
             (Step::Names(Err(problems)), _) => Err(problems),
-            (Step::Lists, Stage::Lists(listed, _)) => {
-                self.take_configuration(*listed, &reloading.path, reloading.watch)
-            }
+            (Step::Lists, Stage::Lists(listed, _)) => self.take_configuration(*listed),
             (Step::Lists, Stage::Names(_)) => return, // it was begun anew; nobody asks so
         };
         self.tell(&outcome, reloading.answers);
@@ -132,7 +119,7 @@ impl Running {
         }
     }
 
-    fn take_configuration(&mut self, listed: Listed, path: &Path, watch: Watch) -> Outcome {
+    fn take_configuration(&mut self, listed: Listed) -> Outcome {
         let before = Arc::clone(self.proxy.snapshot());
         let mut wanted = self.wanted.clone();
         let ended = wanted.reload(listed.filed.clone(), listed.whole());
@@ -153,13 +140,12 @@ impl Running {
         for (backend, server) in ended {
             notice(&format!("what was ordered about {backend}/{server} ends: the file says otherwise"));
         }
-        // What was just taken is what later looks compare with.
-        self.watch = snapshot.config.watch.then_some(watch);
         self.replace_admin(&snapshot.config, admin);
         let mut done = configuration::summary(&snapshot.config);
         if snapshot.config.workers.is_some_and(|n| n.get() != self.proxy.workers()) {
             done.push_str("; a change of workers takes a restart");
         }
-        Ok(format!("reloaded {}: {done}", path.display()))
+        let path = self.file.as_ref().map_or_else(String::new, |file| file.path().display().to_string());
+        Ok(format!("reloaded {path}: {done}"))
     }
 }

@@ -158,6 +158,37 @@ fn the_new_process_takes_the_configuration_anew() {
     assert_eq!(text(&ask(family.second(), get("/last")).whole()), "1 GET /last\n");
 }
 
+/// The old process takes a configuration that the new one, which waits for its first checks, has not read.
+#[test]
+fn a_configuration_that_the_old_process_takes_meanwhile_is_in_force_afterwards() {
+    let (first, second) = (Origin::serve(), Origin::serve());
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let family = Family::start(1, &[first.address()]);
+    family.program().configure(&format!(
+        "[[listen]]\nbind = \"{}\"\n[[route]]\nto = \"web\"\n[backend.web]\nservers = [\"{}\"]\n\
+         health = {{ path = \"/\", every = \"30s\", timeout = \"30s\" }}\n[admin]\nbind = \"{}\"\n",
+        family.address(),
+        silent.local_addr().expect("it is bound"),
+        family.admin()
+    ));
+    let said = family.program().stderr_lines().len();
+    family.signal(Signal::USR2);
+    silent.set_nonblocking(true).expect("it is a socket");
+    let mut check = None;
+    until("the new process checks", || {
+        check = silent.accept().ok();
+        check.is_some()
+    });
+    family.configure(1, &[family.address()], &[second.address()]);
+    let (status, body) = question(family.admin(), "POST /reload").expect("the old process serves");
+    assert_eq!(status, 200, "{body}");
+    let said = said + family.program().wait_for_line(said, |line| successor(line).is_some()).len();
+    family.program().wait_for_line(said, |line| line.contains("reloaded "));
+    assert_eq!(ask(family.address(), get("/")).whole().status, 200);
+    assert_eq!((first.paths().len(), second.paths().len()), (0, 1));
+    assert_eq!(family.first_exit(), Some(0));
+}
+
 #[test]
 fn the_number_of_workers_may_change_and_no_socket_is_left_alone() {
     let origin = Origin::serve();
