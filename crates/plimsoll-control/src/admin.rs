@@ -36,18 +36,25 @@ use crate::wanted::Wanted;
 pub struct Published {
     /// When the process started.
     pub started: Instant,
-    /// The configuration in force, with everything that is counted about it; swapped by the loop that reloads.
-    snapshot: Mutex<Arc<Snapshot>>,
+    /// Swapped by the loop that reloads.
+    in_force: Mutex<InForce>,
     /// Where servers come from, beside the file.
     origins: Mutex<Vec<Arc<Origin>>>,
     pub(crate) reloads: Reloads,
-    /// What it was composed of.
-    wanted: Mutex<Arc<Wanted>>,
     /// Asks that loop.
     ask: Option<mpsc::Sender<Asked>>,
     /// Orders of it.
     orders: Option<mpsc::Sender<Ordered>>,
     phase: AtomicU8,
+}
+
+/// What is served, as of one moment.
+#[derive(Clone)]
+pub(crate) struct InForce {
+    /// The configuration, with everything that is counted about it.
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// What it was composed of.
+    pub(crate) wanted: Arc<Wanted>,
 }
 
 /// What the process as a whole does.
@@ -67,8 +74,10 @@ impl Published {
     pub fn new(snapshot: Arc<Snapshot>, ask: Option<mpsc::Sender<Asked>>) -> Published {
         Published {
             started: Instant::now(),
-            wanted: Mutex::new(Arc::new(Wanted::new(snapshot.config.clone(), snapshot.config.clone()))),
-            snapshot: Mutex::new(snapshot),
+            in_force: Mutex::new(InForce {
+                wanted: Arc::new(Wanted::new(snapshot.config.clone(), snapshot.config.clone())),
+                snapshot,
+            }),
             origins: Mutex::default(),
             reloads: Reloads::new(),
             ask,
@@ -79,12 +88,12 @@ impl Published {
 
     /// What is in force.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        Arc::clone(&self.snapshot.lock().unwrap_or_else(PoisonError::into_inner))
+        self.in_force().snapshot
     }
 
-    /// What it was composed of.
-    pub fn wanted(&self) -> Arc<Wanted> {
-        Arc::clone(&self.wanted.lock().unwrap_or_else(PoisonError::into_inner))
+    /// What is in force, and what it was composed of.
+    pub(crate) fn in_force(&self) -> InForce {
+        self.in_force.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Takes orders from now on.
@@ -100,8 +109,8 @@ impl Published {
 
     /// Says what is in force from now on, and what it was composed of.
     pub fn show(&self, snapshot: Arc<Snapshot>, wanted: &Wanted) {
-        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(wanted.clone());
-        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+        let wanted = Arc::new(wanted.clone());
+        *self.in_force.lock().unwrap_or_else(PoisonError::into_inner) = InForce { snapshot, wanted };
     }
 
     /// The sources of servers.

@@ -15,6 +15,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use plimsoll_config::defaults::FIRST_ANSWER;
 use plimsoll_config::model::{Address, Config, Server};
 use plimsoll_proxy::notice;
 use serde_json::{Value, json};
@@ -22,6 +23,7 @@ use tokio::sync::Notify;
 
 use self::source::Source;
 pub use self::source::{Known, Origin};
+use crate::orders::{read_settings, settings};
 
 /// What an answer names.
 #[derive(Debug, Default)]
@@ -80,7 +82,7 @@ impl Sources {
                 "backend {}: {} has named no server within {} seconds; going on without",
                 origin.backend,
                 origin.spec.source,
-                patience.as_secs_f32()
+                FIRST_ANSWER.as_secs()
             ));
         }
     }
@@ -102,10 +104,11 @@ impl Sources {
             let Some(found) = source.origin.known().servers else { continue };
             let of = |backend: &&mut plimsoll_config::model::Backend| backend.name == source.origin.backend;
             let Some(backend) = config.backends.iter_mut().find(of) else { continue };
-            let others = |server: &&Server| {
-                !backend.servers.iter().any(|own| own.name == server.name || own.address == server.address)
-            };
-            let others: Vec<Server> = found.iter().filter(others).cloned().collect();
+            let names: HashSet<&str> = backend.servers.iter().map(|own| own.name.as_str()).collect();
+            let addresses: HashSet<&Address> = backend.servers.iter().map(|own| &own.address).collect();
+            let is_other =
+                |found: &&Server| !names.contains(found.name.as_str()) && !addresses.contains(&found.address);
+            let others: Vec<Server> = found.iter().filter(is_other).cloned().collect();
             backend.servers.extend(others);
         }
     }
@@ -115,7 +118,7 @@ impl Sources {
     pub fn handed(&self) -> Value {
         let listed = self.origins().into_iter().filter_map(|origin| {
             let servers = origin.known().servers?;
-            let servers: Vec<Value> = servers.iter().filter_map(as_json).collect();
+            let servers: Vec<Value> = servers.iter().map(settings).collect();
             let source = origin.spec.source.to_string();
             Some(json!({ "backend": origin.backend, "source": source, "servers": servers }))
         });
@@ -123,28 +126,11 @@ impl Sources {
     }
 }
 
-fn as_json(server: &Server) -> Option<Value> {
-    let address = match &server.address {
-        Address::Socket(address) => address.to_string(),
-        Address::Unix(path) => format!("unix:{}", path.to_str()?),
-        Address::Name(..) => return None, // none is left in a list
-    };
-    Some(json!({
-        "name": server.name,
-        "address": address,
-        "weight": server.weight,
-        "priority": server.priority,
-        "backup": server.backup,
-        "max_requests": server.max_requests,
-    }))
-}
-
 /// The list of that source; none if it is not understood.
 fn recall(handed: &Value, backend: &str, source: &str) -> Option<Arc<[Server]>> {
     let is_that = |one: &&Value| one["backend"] == backend && one["source"] == source;
     let servers = &handed.as_array()?.iter().find(is_that)?["servers"];
-    // It was a list with a form of its own, and says all of each server.
-    let servers = plimsoll_config::parse_list(servers.to_string().as_bytes(), 1).ok()?;
+    let servers = servers.as_array()?.iter().map(read_settings).collect::<Option<Vec<Server>>>()?;
     let names: HashSet<&str> = servers.iter().map(|server| server.name.as_str()).collect();
     (names.len() == servers.len()).then(|| servers.into())
 }

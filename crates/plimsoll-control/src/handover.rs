@@ -24,8 +24,8 @@ use crate::admin_server::Admin;
 
 /// Tells a process that its standard input is a handover.
 const VARIABLE: &str = "PLIMSOLL_HANDOVER";
-/// Longest description and most sockets that are believed.
-const LARGEST: usize = 16 << 20;
+/// Longest description, in bytes, and most sockets that are believed. As many orders as there can be take 40 MB.
+const LARGEST: usize = 256 << 20;
 const MOST_SOCKETS: u64 = 65_536;
 /// How long one step may take between two processes on one machine.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -82,7 +82,7 @@ impl Given {
 /// Starts `program` with `arguments` and gives it `sockets`. The stream carries [`READY`] once it serves, and ends if it does not.
 ///
 /// # Errors
-/// It cannot be started, or does not take the sockets; then it has been ended.
+/// There is too much to tell it; it cannot be started; or it does not take the sockets, and then it has been ended.
 pub fn start(
     program: &Path,
     arguments: &[std::ffi::OsString],
@@ -90,6 +90,12 @@ pub fn start(
     admins: &[Admin],
     told: &Told,
 ) -> io::Result<(Child, UnixStream)> {
+    let text = description(sockets, admins, told);
+    if text.len() > LARGEST {
+        let reason =
+            format!("what it is to be told is {} bytes, and at most {LARGEST} are taken", text.len());
+        return Err(io::Error::other(reason));
+    }
     let (ours, theirs) = UnixStream::pair()?;
     let mut child = Command::new(program)
         .args(arguments)
@@ -97,7 +103,7 @@ pub fn start(
         .env_remove("WATCHDOG_PID") // it becomes the process that systemd watches
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .spawn()?;
-    if let Err(e) = give(&ours, sockets, admins, told) {
+    if let Err(e) = give(&ours, sockets, admins, &text) {
         let _ = child.kill(); // it may have ended by itself, which is why giving failed
         let _ = child.wait();
         return Err(e);
@@ -105,20 +111,18 @@ pub fn start(
     Ok((child, ours))
 }
 
-fn give(
-    mut stream: &UnixStream,
-    sockets: &[BorrowedFd<'_>],
-    admins: &[Admin],
-    told: &Told,
-) -> io::Result<()> {
-    stream.set_write_timeout(Some(PATIENCE))?;
+fn description(sockets: &[BorrowedFd<'_>], admins: &[Admin], told: &Told) -> String {
     let doors: Vec<Value> =
         admins.iter().map(|admin| json!([admin.bind().to_string(), admin.identity()])).collect();
     let Told { learned, discovered, wanted } = told;
     let text = json!({
         "sockets": sockets.len(), "admin": doors, "learned": learned, "discovered": discovered, "wanted": wanted,
     });
-    let text = text.to_string();
+    text.to_string()
+}
+
+fn give(mut stream: &UnixStream, sockets: &[BorrowedFd<'_>], admins: &[Admin], text: &str) -> io::Result<()> {
+    stream.set_write_timeout(Some(PATIENCE))?;
     stream.write_all(&(text.len() as u64).to_be_bytes())?;
     stream.write_all(text.as_bytes())?;
     let behind = admins.iter().map(Admin::socket);
@@ -197,7 +201,8 @@ mod tests {
         let _waiting = TcpStream::connect(address).unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
         let told = Told { learned: json!({ "a": 1 }), discovered: json!([2]), wanted: json!(7) };
-        give(&ours, &[listener.as_fd()], &[], &told).unwrap();
+        let sockets = [listener.as_fd()];
+        give(&ours, &sockets, &[], &description(&sockets, &[], &told)).unwrap();
         drop(listener);
         let given = receive(theirs).unwrap();
         assert_eq!((&given.learned["a"], &given.discovered[0]), (&json!(1), &json!(2)));

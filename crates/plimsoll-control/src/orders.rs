@@ -7,11 +7,13 @@ use std::fmt;
 use std::fs::OpenOptions;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use plimsoll_config::model::Server;
 use plimsoll_proxy::notice;
+use rustix::fs::OFlags;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -104,6 +106,19 @@ pub(crate) fn settings(server: &Server) -> Value {
     })
 }
 
+/// The server of [`settings`]; `None` if they are not whole. How it is checked is not among them.
+pub(crate) fn read_settings(said: &Value) -> Option<Server> {
+    let address = said["address"].as_str()?.parse().ok()?;
+    Some(Server {
+        weight: u16::try_from(said["weight"].as_u64()?).ok()?,
+        priority: u8::try_from(said["priority"].as_u64()?).ok()?,
+        backup: said["backup"].as_bool()?,
+        max_requests: u32::try_from(said["max_requests"].as_u64()?).ok()?,
+        state: said["state"].as_str()?.parse().ok()?,
+        ..Server::new(said["name"].as_str()?, address)
+    })
+}
+
 /// The entity tag of servers' settings. Counters are no part of it, because nobody overwrites them.
 pub(crate) fn tag(servers: &[Server]) -> String {
     let mut hasher = DefaultHasher::new();
@@ -119,7 +134,9 @@ fn matches(only_if: &str, tag: &str) -> bool {
 /// Writes a line. One that the file does not take goes to standard error: it must not be lost.
 pub fn audit(file: Option<&Path>, line: &Value) {
     let Some(path) = file else { return notice(&format!("audit {line}")) };
-    let open = OpenOptions::new().create(true).append(true).open(path);
+    // A pipe that nobody reads is an error and no wait.
+    let unblocked = OFlags::NONBLOCK.bits().cast_signed();
+    let open = OpenOptions::new().create(true).append(true).custom_flags(unblocked).open(path);
     // In one write, so that lines of two processes do not mix.
     if let Err(e) = open.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes())) {
         notice(&format!("cannot write to the audit log {}: {e}", path.display()));

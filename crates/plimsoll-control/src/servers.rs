@@ -16,11 +16,11 @@ use plimsoll_config::model::{Address, Backend, Config, Server, ServerState};
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
-use crate::admin::Published;
+use crate::admin::{InForce, Published};
 use crate::orders::{Declined, Ordered, settings, tag};
 use crate::resolve::Resolution;
 use crate::status;
-use crate::wanted::{Change, Refused};
+use crate::wanted::{Change, Origin, Refused};
 
 /// Who is at the other end of a connection, for the audit log.
 #[derive(Debug, Clone)]
@@ -69,20 +69,23 @@ pub(crate) fn routes() -> Router<Arc<Published>> {
 }
 
 async fn backends(State(published): Shared) -> Response {
-    let all: Vec<String> = published.snapshot().config.backends.iter().map(|b| b.name.clone()).collect();
-    let shown: Vec<Value> = all.iter().filter_map(|name| show(&published, name).ok()).collect();
+    let now = published.in_force();
+    let all = now.snapshot.config.backends.iter();
+    let shown: Vec<Value> = all.filter_map(|spec| show(&published, &now, &spec.name).ok()).collect();
     tagged(StatusCode::OK, None, &json!({ "backends": shown }))
 }
 
 async fn backend(State(published): Shared, Path(name): Path<String>) -> Answer {
-    let shown = show(&published, &name)?;
-    Ok(tagged(StatusCode::OK, Some(backend_tag(&published, &name)?), &shown))
+    let now = published.in_force();
+    let shown = show(&published, &now, &name)?;
+    Ok(tagged(StatusCode::OK, Some(backend_tag(&now, &name)?), &shown))
 }
 
 async fn servers(State(published): Shared, Path(name): Path<String>) -> Answer {
-    let mut shown = show(&published, &name)?;
+    let now = published.in_force();
+    let mut shown = show(&published, &now, &name)?;
     let servers = json!({ "servers": shown["servers"].take() });
-    Ok(tagged(StatusCode::OK, Some(backend_tag(&published, &name)?), &servers))
+    Ok(tagged(StatusCode::OK, Some(backend_tag(&now, &name)?), &servers))
 }
 
 async fn server(State(published): Shared, Path((backend, name)): Path<(String, String)>) -> Answer {
@@ -220,34 +223,36 @@ fn spec<'c>(config: &'c Config, backend: &str) -> Result<&'c Backend, Problem> {
     Ok(found.ok_or_else(|| Declined::Refused(Refused::NoBackend(backend.to_owned())))?)
 }
 
-fn backend_tag(published: &Published, backend: &str) -> Result<String, Problem> {
-    Ok(tag(&spec(&published.snapshot().config, backend)?.servers))
+fn backend_tag(now: &InForce, backend: &str) -> Result<String, Problem> {
+    Ok(tag(&spec(&now.snapshot.config, backend)?.servers))
 }
 
-fn show(published: &Published, backend: &str) -> Result<Value, Problem> {
-    let (snapshot, wanted) = (published.snapshot(), published.wanted());
+fn show(published: &Published, now: &InForce, backend: &str) -> Result<Value, Problem> {
+    let InForce { snapshot, wanted } = now;
     let servers = &spec(&snapshot.config, backend)?.servers;
+    let in_file = wanted.in_file();
     let number = snapshot.config.backends.iter().position(|spec| spec.name == backend);
     let number = number.ok_or_else(|| Declined::Refused(Refused::NoBackend(backend.to_owned())))?;
-    let mut shown = status::backend(published, &snapshot, number, &snapshot.backends[number]);
+    let mut shown = status::backend(published, snapshot, number, &snapshot.backends[number]);
     for (live, server) in shown["servers"].as_array_mut().into_iter().flatten().zip(servers) {
         let order = wanted.order(backend, &server.name);
         live["id"] = format!("{backend}/{}", server.name).into();
-        live["origin"] = wanted.origin(backend, &server.name).as_str().into();
+        let filed = in_file.get(&(backend, server.name.as_str()));
+        live["origin"] = Origin::of(order, filed.is_some()).as_str().into();
         live["settings"] = settings(server);
-        live["file"] = wanted.in_file(backend, &server.name).map(settings).into();
+        live["file"] = filed.map(|server| settings(server)).into();
         live["ordered"] = order.map(|order| json!({ "by": order.by, "since_unix_ms": order.since })).into();
     }
     Ok(shown)
 }
 
 fn show_server(published: &Published, status: StatusCode, backend: &str, name: &str) -> Answer {
-    let mut shown = show(published, backend)?;
+    let now = published.in_force();
+    let mut shown = show(published, &now, backend)?;
     let all = shown["servers"].as_array_mut().map(std::mem::take).unwrap_or_default();
     let missing = || Problem::from(Declined::Refused(Refused::NoServer(backend.to_owned(), name.to_owned())));
     let found = all.into_iter().find(|server| server["name"] == name).ok_or_else(missing)?;
-    let snapshot = published.snapshot();
-    let servers = &spec(&snapshot.config, backend)?.servers;
+    let servers = &spec(&now.snapshot.config, backend)?.servers;
     let server = servers.iter().find(|server| server.name == name).ok_or_else(missing)?;
     Ok(tagged(status, Some(tag(std::slice::from_ref(server))), &found))
 }

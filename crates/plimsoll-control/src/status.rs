@@ -10,14 +10,14 @@ use plimsoll_proxy::{BOUNDS, CODES, Durations, ListenerTotals, Snapshot, Totals,
 use plimsoll_traffic::{Backend, LastCheck, Server};
 use serde_json::{Map, Value, json};
 
-use crate::admin::Published;
+use crate::admin::{InForce, Published};
 use crate::discovery::Origin;
 use crate::orders::settings;
 use crate::wanted::{Order, Spoken, Wanted};
 
 /// The document.
 pub(crate) fn document(published: &Published) -> Value {
-    let snapshot = published.snapshot();
+    let InForce { snapshot, wanted } = published.in_force();
     let stats = &snapshot.stats;
     let (succeeded, failed, is_last_good, last_success) = published.reloads.read();
     let loads = stats.worker_loads().into_iter();
@@ -44,7 +44,7 @@ pub(crate) fn document(published: &Published) -> Value {
         "routes": routes.collect::<Vec<_>>(),
         "backends": snapshot.backends.iter().enumerate()
             .map(|(n, b)| backend(published, &snapshot, n, b)).collect::<Vec<_>>(),
-        "orders": orders(&published.wanted()),
+        "orders": orders(&wanted),
     })
 }
 
@@ -97,7 +97,7 @@ pub(crate) fn backend(published: &Published, snapshot: &Snapshot, number: usize,
     let (healthy, _) = backend.healthy();
     shown["healthy"] = healthy.into();
     shown["panic"] = backend.panics().into();
-    let wanted = published.wanted();
+    let wanted = published.in_force().wanted;
     let spoken = |server: &Server| wanted.spoken(&backend.name, &server.name);
     shown["servers"] = servers.map(|(place, s)| server(snapshot, spoken(s), (number, place))).collect();
     shown

@@ -8,7 +8,7 @@
 mod handover;
 mod word;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
 use plimsoll_config::defaults::MOST_ORDERS;
@@ -104,7 +104,7 @@ impl fmt::Display for Refused {
     }
 }
 
-/// What of a server is an operator's.
+/// Where a server comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// The file lists it.
@@ -116,6 +116,16 @@ pub enum Origin {
 }
 
 impl Origin {
+    /// By what was ordered about it.
+    pub fn of(order: Option<&Order>, is_in_file: bool) -> Origin {
+        let is_added = order.is_some_and(|order| matches!(order.presence, Presence::Added(_)));
+        match (is_added, is_in_file) {
+            (true, _) => Origin::Operator,
+            (false, true) => Origin::File,
+            (false, false) => Origin::Discovery,
+        }
+    }
+
     /// As it is shown.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -141,9 +151,10 @@ impl Wanted {
     /// names of its backend and server.
     pub fn reload(&mut self, file: Config, base: Config) -> Vec<(String, String)> {
         self.base = base;
-        let before = std::mem::replace(&mut self.file, file);
+        let old = std::mem::replace(&mut self.file, file);
+        let before = index(&old);
         self.settle_words();
-        self.settle(|backend, server| find(&before, backend, server).cloned())
+        self.settle(|backend, server| before.get(&(backend, server)).copied().cloned())
     }
 
     /// Discovery has made this of the file. No order ends by it.
@@ -248,31 +259,23 @@ impl Wanted {
 
     /// Every order, with the names of its backend and server and what it departs from.
     pub fn orders(&self) -> impl Iterator<Item = (&str, &str, &Order, Option<&Server>)> {
-        self.orders.iter().flat_map(move |(backend, orders)| {
-            orders.iter().map(move |(server, order)| {
-                (backend.as_str(), server.as_str(), order, self.base(backend, server))
-            })
+        let base = index(&self.base);
+        let all = self.orders.iter();
+        let all =
+            all.flat_map(|(backend, orders)| orders.iter().map(|(s, o)| (backend.as_str(), s.as_str(), o)));
+        all.map(move |(backend, server, order)| {
+            (backend, server, order, base.get(&(backend, server)).copied())
         })
     }
 
-    /// Where a server comes from.
-    pub fn origin(&self, backend: &str, server: &str) -> Origin {
-        let added = |order: &Order| matches!(order.presence, Presence::Added(_));
-        match self.order(backend, server).is_some_and(added) {
-            true => Origin::Operator,
-            false if find(&self.file, backend, server).is_some() => Origin::File,
-            false => Origin::Discovery,
-        }
+    /// What the file says of each of its servers, by the names of backend and server.
+    pub fn in_file(&self) -> HashMap<(&str, &str), &Server> {
+        index(&self.file)
     }
 
     /// What the file says of a server, or else discovery.
     pub fn base(&self, backend: &str, server: &str) -> Option<&Server> {
         find(&self.base, backend, server)
-    }
-
-    /// What the file says of a server.
-    pub fn in_file(&self, backend: &str, server: &str) -> Option<&Server> {
-        find(&self.file, backend, server)
     }
 
     fn put(&mut self, backend: &str, server: &str, order: Order) {
@@ -287,24 +290,34 @@ impl Wanted {
         }
     }
 
-    /// Ends the orders that the file contradicts, where `before` is what it said when they were given.
+    /// Ends the orders that the file contradicts, where `before` is what it said when they were given, and removals that would leave a backend
+    /// without any server.
     fn settle(&mut self, before: impl Fn(&str, &str) -> Option<Server>) -> Vec<(String, String)> {
         let mut ended = Vec::new();
+        let file = index(&self.file);
         for (backend, mut orders) in std::mem::take(&mut self.orders) {
             let stays = self.file.backends.iter().any(|spec| spec.name == backend);
             orders.retain(|server, order| {
                 let earlier = order.clone();
-                let (was, is) = (before(&backend, server), find(&self.file, &backend, server));
+                let (was, is) =
+                    (before(&backend, server), file.get(&(backend.as_str(), server.as_str())).copied());
                 let goes_on = stays && order.outlives(was.as_ref(), is);
                 if !goes_on || *order != earlier {
                     ended.push((backend.clone(), server.clone()));
                 }
                 goes_on
             });
-            if !orders.is_empty() {
-                self.orders.insert(backend, orders);
+            self.orders.insert(backend, orders);
+        }
+        for spec in self.base.backends.iter().filter(|spec| !spec.servers.is_empty()) {
+            if let Some(orders) = self.orders.get_mut(&spec.name)
+                && is_emptied(&spec.servers, orders)
+            {
+                let gone = orders.extract_if(.., |_, order| order.presence == Presence::Removed);
+                ended.extend(gone.map(|(server, _)| (spec.name.clone(), server)));
             }
         }
+        self.orders.retain(|_, orders| !orders.is_empty());
         ended
     }
 }
@@ -325,7 +338,9 @@ impl Order {
         match &self.presence {
             Presence::Removed => return false,
             Presence::Added(added) => {
-                server.clone_from(added);
+                // How the file's is checked is not an operator's to say.
+                let check = std::mem::take(&mut server.check);
+                *server = Server { check, ..added.clone() };
                 spoken.into_iter().for_each(|spoken| spoken.apply(server));
             }
             Presence::AsFound => {}
@@ -348,7 +363,9 @@ impl Order {
         match (change, &mut self.presence) {
             (Change::Add(server), _) => {
                 let presence = match base {
-                    Some(base) if base == server => Presence::AsFound,
+                    Some(base) if *base == Server { check: base.check.clone(), ..server.clone() } => {
+                        Presence::AsFound
+                    }
                     _ => Presence::Added(server.clone()),
                 };
                 *self = Order { presence, ..Order::default() };
@@ -400,6 +417,21 @@ impl Order {
     }
 }
 
+/// True if the orders leave none of these servers and add none.
+fn is_emptied(servers: &[Server], orders: &BTreeMap<String, Order>) -> bool {
+    let removed = |server: &Server| orders.get(&server.name).is_some_and(|o| o.presence == Presence::Removed);
+    servers.iter().all(removed) && !orders.values().any(|order| matches!(order.presence, Presence::Added(_)))
+}
+
+/// The servers by the names of backend and server: for whoever looks for many.
+fn index(config: &Config) -> HashMap<(&str, &str), &Server> {
+    let all = config.backends.iter();
+    all.flat_map(|spec| {
+        spec.servers.iter().map(|server| ((spec.name.as_str(), server.name.as_str()), server))
+    })
+    .collect()
+}
+
 fn find<'c>(config: &'c Config, backend: &str, server: &str) -> Option<&'c Server> {
     let backend = config.backends.iter().find(|spec| spec.name == backend)?;
     backend.servers.iter().find(|spec| spec.name == server)
@@ -407,6 +439,8 @@ fn find<'c>(config: &'c Config, backend: &str, server: &str) -> Option<&'c Serve
 
 #[cfg(test)]
 mod tests {
+    use plimsoll_config::model::ServerCheck;
+
     use super::*;
 
     const B: &str = "listen :8080";
@@ -431,6 +465,10 @@ mod tests {
     impl Wanted {
         fn take(&mut self, file: Config) -> Vec<(String, String)> {
             self.reload(file.clone(), file)
+        }
+
+        fn origin(&self, server: &str) -> Origin {
+            Origin::of(self.order(B, server), self.in_file().contains_key(&(B, server)))
         }
 
         fn order_it(&mut self, change: &Change) -> Result<(), Refused> {
@@ -466,7 +504,7 @@ mod tests {
         assert_eq!(wanted.shown(), expected.map(|(name, weight, state)| (name.to_owned(), weight, state)));
         assert_eq!(wanted.file().backends[0].servers.len(), 3);
         assert_eq!(wanted.orders().count(), 3);
-        let origins = ["10.0.0.1:1", "10.0.0.9:1"].map(|name| wanted.origin(B, name));
+        let origins = ["10.0.0.1:1", "10.0.0.9:1"].map(|name| wanted.origin(name));
         assert_eq!(origins, [Origin::File, Origin::Operator]);
     }
 
@@ -535,6 +573,38 @@ mod tests {
     }
 
     #[test]
+    fn a_removal_that_would_leave_nobody_ends() {
+        let mut wanted = wanted(&["10.0.0.1:1", "10.0.0.2:1"]);
+        wanted.order_it(&Change::Remove("10.0.0.1:1".into())).unwrap();
+        let told = wanted.handover();
+        assert_eq!(wanted.take(file(&["10.0.0.1:1"])), [(B.to_owned(), "10.0.0.1:1".to_owned())]);
+        assert_eq!(wanted.names(), ["10.0.0.1:1"]);
+        let mut new = Wanted::new(file(&["10.0.0.1:1"]), file(&["10.0.0.1:1"]));
+        assert_eq!(new.recall(&told).len(), 1);
+        assert_eq!(new.names(), ["10.0.0.1:1"]);
+        // Another one that was added is somebody.
+        wanted.order_it(&Change::Add(server("10.0.0.9:1"))).unwrap();
+        wanted.order_it(&Change::Remove("10.0.0.1:1".into())).unwrap();
+        assert_eq!(wanted.take(file(&["10.0.0.1:1"])), []);
+        assert_eq!(wanted.names(), ["10.0.0.9:1"]);
+    }
+
+    #[test]
+    fn one_that_is_removed_and_added_again_is_checked_as_the_file_says() {
+        let mut file = file(&["10.0.0.1:1", "10.0.0.2:1"]);
+        file.backends[0].servers[0].check = ServerCheck::Never;
+        let mut wanted = Wanted::new(file.clone(), file);
+        let before = wanted.clone();
+        wanted.order_it(&Change::Remove("10.0.0.1:1".into())).unwrap();
+        wanted.order_it(&Change::Add(Server { weight: 3, ..server("10.0.0.1:1") })).unwrap();
+        let now = wanted.server(B, "10.0.0.1:1").unwrap();
+        assert_eq!((now.weight, now.check), (3, ServerCheck::Never));
+        wanted.order_it(&Change::Remove("10.0.0.1:1".into())).unwrap();
+        wanted.order_it(&Change::Add(Server { max_requests: 1024, ..server("10.0.0.1:1") })).unwrap();
+        assert_eq!(wanted, before);
+    }
+
+    #[test]
     fn a_backend_that_is_gone_takes_its_orders_with_it() {
         let mut wanted = wanted(&["10.0.0.1:1"]);
         wanted.order_it(&set("10.0.0.1:1", None, Some(3))).unwrap();
@@ -549,7 +619,7 @@ mod tests {
         let both = file(&["10.0.0.1:1", "10.0.0.5:1"]);
         wanted.discover(both.clone());
         assert_eq!(wanted.names(), ["10.0.0.1:1", "10.0.0.5:1"]);
-        assert_eq!(wanted.origin(B, "10.0.0.5:1"), Origin::Discovery);
+        assert_eq!(wanted.origin("10.0.0.5:1"), Origin::Discovery);
         wanted.order_it(&set("10.0.0.5:1", Some(ServerState::Maint), None)).unwrap();
         wanted.discover(file(&["10.0.0.1:1"]));
         assert_eq!(wanted.names(), ["10.0.0.1:1"]);

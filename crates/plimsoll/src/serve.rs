@@ -211,8 +211,15 @@ async fn begin(config: Config, given: Option<&mut Given>) -> (Listed, Wanted) {
     };
     let listed = Listed::first(config, &handed).await;
     let mut wanted = Wanted::new(listed.filed.clone(), listed.whole());
-    wanted.recall(&ordered);
+    tell_ended(wanted.recall(&ordered));
     (listed, wanted)
+}
+
+/// Says which orders have ended.
+fn tell_ended(orders: Vec<(String, String)>) {
+    for (backend, server) in orders {
+        notice(&format!("what was ordered about {backend}/{server} ends: the file says otherwise"));
+    }
 }
 
 /// The sockets that an old process gives, after what it has learned was noted.
@@ -348,15 +355,18 @@ impl Running {
             return stop;
         }
         self.proxy.retire();
+        self.listed.end(); // the new process asks for itself
         // The new process has them.
         self.admin.iter_mut().for_each(Admin::leave);
         self.admin.clear();
+        let mut report = tokio::time::interval(REPORT);
         while !self.proxy.is_finished() {
             tokio::select! {
                 _ = signals.terminate.recv() => { self.proxy.drain(); return Stop::Deadline }
                 _ = signals.interrupt.recv() => { self.proxy.drain(); return Stop::Deadline }
                 _ = signals.quit.recv() => { self.proxy.drain(); return Stop::Patient }
-                () = tokio::time::sleep(LOOK) => self.report(),
+                _ = report.tick() => self.report(),
+                () = tokio::time::sleep(LOOK) => {}
             }
         }
         stop

@@ -41,7 +41,8 @@ impl Compiler<'_> {
         let field = backend.find("health")?;
         let check = self.check(backend.table("health")?, field.at)?;
         let is_unix = |node: &crate::node::Node| {
-            let address = node.fields().and_then(|server| server.text("address"));
+            let server = node.fields().filter(|server| server.find("health").is_none());
+            let address = server.and_then(|server| server.text("address"));
             address.is_some_and(|address| address.text.starts_with("unix:"))
         };
         if check.port.is_some() && backend.items("servers").iter().any(is_unix) {

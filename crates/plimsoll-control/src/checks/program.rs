@@ -9,11 +9,11 @@ use plimsoll_config::model::Address;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::question::{Question, Trouble, is_ours, said};
 
-/// Programs at once; others wait, within their time.
+/// Programs at once; others wait.
 const MOST: usize = 16;
 static RUNNING: Semaphore = Semaphore::const_new(MOST);
 /// What a program may write, in bytes.
@@ -34,9 +34,13 @@ impl Drop for Group {
     }
 }
 
+/// Waits until a program may run. Whatever is returned is to be held while it does.
+pub(super) async fn turn() -> Option<SemaphorePermit<'static>> {
+    RUNNING.acquire().await.ok() // it is never closed
+}
+
 /// Runs a program to its end. Dropped before, it kills it; the runtime then reaps it.
 pub(super) async fn run(arguments: &[String], question: &Question) -> Result<(), Trouble> {
-    let Ok(_running) = RUNNING.acquire().await else { return Err(Trouble::Ours) };
     let [program, arguments @ ..] = arguments else { return Err(Trouble::Ours) };
     let names = names(question);
     let fill = |text: &String| {

@@ -35,8 +35,12 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 impl Question {
-    /// Asks, and takes no longer than the check may.
+    /// Asks, and takes no longer than the check may. Waiting for other programs' ends is no part of it: that is not the server's fault.
     pub(super) async fn ask(&self) -> Result<(), Trouble> {
+        let _turn = match &self.check.how {
+            How::Program(_) => Some(program::turn().await),
+            How::Tcp | How::Http(_) => None,
+        };
         let until = Instant::now() + self.check.timeout;
         match &self.check.how {
             How::Tcp => self.connect(until).await.map(drop),

@@ -82,6 +82,9 @@ fn servers(records: &[SRV], addresses: &HashMap<String, Vec<IpAddr>>, max_reques
         let peers = || records.iter().filter(|peer| peer.priority == record.priority).map(|peer| peer.weight);
         let weight = weight(record.weight, peers().max().unwrap_or(0), peers().min().unwrap_or(0));
         for &ip in addresses.get(&target(record)).into_iter().flatten() {
+            if servers.len() > MOST_DISCOVERED {
+                return servers; // too many, however many there are
+            }
             let address = SocketAddr::new(ip, record.port);
             if seen.insert(address) {
                 let priority = rank.min(MOST_PRIORITY as usize) as u8;

@@ -4,14 +4,16 @@
 //! moment, and only what stays wrong is told. Host names in it become one address each, as those of the configuration do.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use plimsoll_config::defaults::LARGEST_LIST;
 use plimsoll_config::model::{Address, Server};
 use plimsoll_config::parse_list;
+use rustix::fs::OFlags;
 
 use super::Found;
 use super::names::Names;
@@ -53,8 +55,14 @@ impl FileList {
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
+    // A pipe that nobody writes to would be waited for.
+    let file =
+        OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
     let mut text = Vec::new();
-    File::open(path)?.take(LARGEST_LIST as u64 + 1).read_to_end(&mut text)?;
+    file.take(LARGEST_LIST as u64 + 1).read_to_end(&mut text)?;
     Ok(text)
 }
 

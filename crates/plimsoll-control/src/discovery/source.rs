@@ -107,7 +107,7 @@ impl Origin {
     /// Takes what a question came to; true if the servers are others now.
     fn take(&self, answer: Result<Option<Found>, String>) -> Result<bool, String> {
         let mut known = self.lock();
-        let judged = answer.and_then(|answer| match answer {
+        let judged = answer.map_err(|reason| shown(&reason)).and_then(|answer| match answer {
             None => Ok(None),
             Some(found) if found.servers.is_empty() && !self.spec.allow_empty => {
                 Err(found.trouble.unwrap_or_else(|| "it names no server".to_owned()))
@@ -122,7 +122,7 @@ impl Origin {
             Ok(found) => {
                 known.successes += 1;
                 known.success = Some(now);
-                let trouble = found.as_ref().and_then(|found| found.trouble.clone());
+                let trouble = found.as_ref().and_then(|found| found.trouble.as_deref()).map(shown);
                 self.tell_success(known.is_failing, trouble.as_ref(), known.failure.as_ref());
                 known.is_failing = false;
                 if let Some(trouble) = trouble {
@@ -200,6 +200,14 @@ impl Origin {
             now.len()
         ));
     }
+}
+
+/// Characters of a reason.
+const REASON: usize = 300;
+
+/// A reason as an operator may see it: parts of it may be others' words.
+fn shown(reason: &str) -> String {
+    reason.chars().take(REASON).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// How a source is asked, with what it remembers between questions.

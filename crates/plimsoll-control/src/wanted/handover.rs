@@ -8,12 +8,13 @@ use std::collections::HashMap;
 use plimsoll_config::model::{Server, ServerState};
 use serde_json::{Value, json};
 
-use super::{Order, Presence, Wanted, find};
-use crate::orders::settings;
+use super::{Order, Presence, Wanted, index};
+use crate::orders::{read_settings, settings};
 
 impl Wanted {
     /// For [`recall`](Wanted::recall) in another process.
     pub fn handover(&self) -> Value {
+        let file = index(&self.file);
         let orders = self.orders().map(|(backend, server, order, _)| {
             let presence = match &order.presence {
                 Presence::AsFound => Value::Null,
@@ -28,15 +29,16 @@ impl Wanted {
                 "presence": presence,
                 "since": order.since,
                 "by": order.by,
-                "file": find(&self.file, backend, server).map(settings),
+                "file": file.get(&(backend, server)).map(|server| settings(server)),
             })
         });
         let orders: Vec<Value> = orders.collect();
         json!({ "orders": orders, "words": self.words_handed() })
     }
 
-    /// Takes over what another process was told. To be called before anything else is ordered.
-    pub fn recall(&mut self, said: &Value) {
+    /// Takes over what another process was told, and gives the orders that have ended by what the file says now, as [`reload`](Wanted::reload)
+    /// does. To be called before anything else is ordered.
+    pub fn recall(&mut self, said: &Value) -> Vec<(String, String)> {
         let told = said["orders"].as_array().map_or(&[][..], Vec::as_slice);
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let name = |one: &Value| Some((text(&one["backend"])?, text(&one["server"])?));
@@ -45,10 +47,11 @@ impl Wanted {
                 self.put(&backend, &server, order);
             }
         }
-        let was = told.iter().filter_map(|one| Some((name(one)?, server(&one["file"])?)));
+        let was = told.iter().filter_map(|one| Some((name(one)?, read_settings(&one["file"])?)));
         let was: HashMap<(String, String), Server> = was.collect();
-        self.settle(|backend, name| was.get(&(backend.to_owned(), name.to_owned())).cloned());
+        let ended = self.settle(|backend, name| was.get(&(backend.to_owned(), name.to_owned())).cloned());
         self.recall_words(&said["words"]);
+        ended
     }
 }
 
@@ -56,7 +59,7 @@ fn order(said: &Value) -> Option<Order> {
     let presence = match &said["presence"] {
         Value::Null => Presence::AsFound,
         Value::String(word) if word == "removed" => Presence::Removed,
-        added => Presence::Added(server(added)?),
+        added => Presence::Added(read_settings(added)?),
     };
     Some(Order {
         state: said["state"].as_str().and_then(|state| state.parse().ok()),
@@ -64,18 +67,6 @@ fn order(said: &Value) -> Option<Order> {
         presence,
         since: said["since"].as_u64()?,
         by: said["by"].as_str()?.to_owned(),
-    })
-}
-
-fn server(said: &Value) -> Option<Server> {
-    let address = said["address"].as_str()?.parse().ok()?;
-    Some(Server {
-        weight: u16::try_from(said["weight"].as_u64()?).ok()?,
-        priority: u8::try_from(said["priority"].as_u64()?).ok()?,
-        backup: said["backup"].as_bool()?,
-        max_requests: u32::try_from(said["max_requests"].as_u64()?).ok()?,
-        state: said["state"].as_str()?.parse().ok()?,
-        ..Server::new(said["name"].as_str()?, address)
     })
 }
 

@@ -39,6 +39,11 @@ impl Listed {
         Listed { filed, sources, due: None }
     }
 
+    /// Asks no source any more.
+    pub(super) fn end(&mut self) {
+        self.sources = Sources::default();
+    }
+
     /// What is to be in force.
     pub(super) fn whole(&self) -> Config {
         let mut config = self.filed.clone();

@@ -18,7 +18,7 @@ use plimsoll_proxy::{Snapshot, notice};
 use tokio::sync::oneshot;
 
 use super::discovering::Listed;
-use super::{Failed, Running, begin_to_resolve, unresolved};
+use super::{Failed, Running, begin_to_resolve, tell_ended, unresolved};
 use crate::configuration;
 use crate::terminal;
 
@@ -137,9 +137,7 @@ impl Running {
         self.listed = listed;
         self.wanted = wanted;
         self.published.show(Arc::clone(&snapshot), &self.wanted);
-        for (backend, server) in ended {
-            notice(&format!("what was ordered about {backend}/{server} ends: the file says otherwise"));
-        }
+        tell_ended(ended);
         self.replace_admin(&snapshot.config, admin);
         let mut done = configuration::summary(&snapshot.config);
         if snapshot.config.workers.is_some_and(|n| n.get() != self.proxy.workers()) {
