@@ -30,7 +30,7 @@ mod units;
 mod vocabulary;
 
 pub use flags::from_flags;
-pub use list::{parse_list, parse_server};
+pub use list::{parse_list, parse_server, whole};
 pub use problem::{Code, Problem, Problems};
 pub use schema::schema;
 pub use source::Source;

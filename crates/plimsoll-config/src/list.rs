@@ -75,7 +75,7 @@ fn object(fields: &Map<String, Value>, max_requests: u32) -> Result<Server, Stri
     let address = fields.get("address").and_then(Value::as_str);
     let mut server = server(address.ok_or("it has no `address`, or it is not a string")?, max_requests)?;
     for (key, value) in fields {
-        let number = |least, most| within(key, value.as_u64(), least, most);
+        let number = |least, most| within(key, whole(value), least, most);
         match key.as_str() {
             "address" => {}
             "name" => server.name = name(value.as_str())?,
@@ -143,6 +143,15 @@ fn judge(server: Server) -> Result<Server, String> {
     Ok(server)
 }
 
+/// A whole number as JSON Schema sees it: `5.0` is one too.
+#[must_use]
+pub fn whole(value: &Value) -> Option<u64> {
+    /// Up to here every whole number is a different `f64`.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let real = || value.as_f64().filter(|real| real.fract() == 0.0 && (0.0..EXACT).contains(real));
+    value.as_u64().or_else(|| real().map(|real| real as u64))
+}
+
 fn within(key: &str, number: Option<u64>, least: u64, most: u64) -> Result<u64, String> {
     let number = number.filter(|number| (least..=most).contains(number));
     number.ok_or_else(|| format!("`{key}` is not a whole number from {least} to {most}"))
@@ -194,6 +203,18 @@ mod tests {
             [(1, 0, false, 7), (3, 2, false, 9), (1, 0, true, 7), (5, 1, false, 7), (5, 1, false, 7)]
         );
         assert!(names("[]").is_empty());
+    }
+
+    #[test]
+    fn a_whole_number_may_be_written_as_a_fraction() {
+        let number = |text: &str| whole(&serde_json::from_str(text).unwrap());
+        for (text, expected) in [("5", 5), ("5.0", 5), ("-0.0", 0), ("1e3", 1000), ("4294967296.0", 1 << 32)]
+        {
+            assert_eq!(number(text), Some(expected), "{text}");
+        }
+        for text in ["5.5", "-1", "-1.0", "1e300", "\"5\"", "null"] {
+            assert_eq!(number(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The admin address: is the process alive, is it ready, what is it doing.
 //!
-//! `GET /healthz`, `/ready`, `/status`, `/metrics` and `/v1/backends`, `POST /reload` and `/upgrade`, on a thread of its own, so that a question never waits for traffic
+//! `GET /healthz`, `/ready`, `/status`, `/metrics`, `/v1/openapi.json` and `/v1/backends`, `POST /reload` and `/upgrade`, on a thread of its own, so that a question never waits for traffic
 //! nor traffic for a question. Reads what `run` has published; asks it to reload; changes nothing itself. With a token it answers whoever brings it;
 //! without one loopback names and IP addresses only, so that a web page whose name was made to point here (DNS rebinding) cannot read it
 //! through somebody's browser.
@@ -17,7 +17,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use plimsoll_proxy::Snapshot;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -26,9 +26,10 @@ use crate::admin_server::Guard;
 use crate::discovery::Origin;
 use crate::exposition::CONTENT_TYPE;
 use crate::metrics::{self, Reloads};
+use crate::openapi;
 use crate::orders::Ordered;
 use crate::reload::{Request as Asked, Wish};
-use crate::servers;
+use crate::servers::{self, Problem};
 use crate::status;
 use crate::wanted::Wanted;
 
@@ -156,22 +157,39 @@ impl Phase {
 
 /// What is answered, to whom `guard` lets in.
 pub(crate) fn router(published: Arc<Published>, guard: Guard) -> Router {
-    Router::new()
-        .route("/healthz", get(async || "ok\n"))
-        .route("/ready", get(ready))
-        .route("/status", get(status))
-        .route("/metrics", get(metrics_page))
-        .route("/reload", post(reload_now))
-        .route("/upgrade", post(upgrade_now))
-        .merge(servers::routes())
-        .fallback(async || {
-            (
-                StatusCode::NOT_FOUND,
-                "there are /healthz, /ready, /status, /metrics, /v1/backends, POST /reload and POST /upgrade\n",
-            )
-        })
-        .layer(middleware::from_fn_with_state(guard, admit))
-        .with_state(published)
+    let all = routes().into_iter().fold(Router::new(), |all, (path, methods)| all.route(path, methods));
+    all.fallback(async |uri: Uri| {
+        let there_are = "there are /healthz, /ready, /status, /metrics, POST /reload, POST /upgrade, and /v1/backends, as \
+                         /v1/openapi.json describes it all";
+        refusal(&uri, StatusCode::NOT_FOUND, there_are)
+    })
+    .method_not_allowed_fallback(async |uri: Uri| {
+        refusal(&uri, StatusCode::METHOD_NOT_ALLOWED, "this is not done here")
+    })
+    .layer(middleware::from_fn_with_state(guard, admit))
+    .with_state(published)
+}
+
+/// Every path with what is done there. `openapi.json` describes them all.
+pub(crate) fn routes() -> Vec<(&'static str, MethodRouter<Arc<Published>>)> {
+    let own = [
+        ("/healthz", get(async || "ok\n")),
+        ("/ready", get(ready)),
+        ("/status", get(status)),
+        ("/metrics", get(metrics_page)),
+        ("/reload", post(reload_now)),
+        ("/upgrade", post(upgrade_now)),
+        ("/v1/openapi.json", get(openapi::document)),
+    ];
+    own.into_iter().chain(servers::routes()).collect()
+}
+
+/// Below `/v1` everything that is refused is so in the words of RFC 9457; elsewhere it is a line for people.
+fn refusal(uri: &Uri, status: StatusCode, detail: &str) -> Response {
+    if uri.path().starts_with("/v1/") {
+        return Problem(status, detail.to_owned()).into_response();
+    }
+    (status, format!("{detail}\n")).into_response()
 }
 
 async fn ready(State(published): State<Arc<Published>>) -> Response {
@@ -249,7 +267,7 @@ async fn admit(State(guard): State<Guard>, request: Request, next: Next) -> Resp
         if guard.is_unix || is_local(request.headers()) {
             return next.run(request).await;
         }
-        return (StatusCode::MISDIRECTED_REQUEST, "use localhost or an IP address\n").into_response();
+        return refusal(request.uri(), StatusCode::MISDIRECTED_REQUEST, "use localhost or an IP address");
     };
     // Balancers and orchestrators ask these two, have no token, and learn nothing but that.
     let is_open = matches!(request.uri().path(), "/healthz" | "/ready");
@@ -261,8 +279,9 @@ async fn admit(State(guard): State<Guard>, request: Request, next: Next) -> Resp
         None => "Bearer realm=\"plimsoll\"",
         Some(_) => "Bearer realm=\"plimsoll\", error=\"invalid_token\"",
     };
-    let body = "bring the token of [admin]: `Authorization: Bearer TOKEN`\n";
-    (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, challenge)], body).into_response()
+    let detail = "bring the token of [admin]: `Authorization: Bearer TOKEN`";
+    let refused = refusal(request.uri(), StatusCode::UNAUTHORIZED, detail);
+    ([(header::WWW_AUTHENTICATE, challenge)], refused).into_response()
 }
 
 /// RFC 6750, 2.1. The scheme's name has no case (RFC 9110, 11.1).

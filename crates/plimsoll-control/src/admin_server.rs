@@ -28,6 +28,23 @@ use crate::unix_socket::{self, SocketFile};
 /// How long answers under way may take when the server stops.
 const LAST_ANSWER: Duration = Duration::from_millis(500);
 
+/// What one address gives its clients at most.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Connections at once.
+    connections: usize,
+    /// For a whole head.
+    head: Duration,
+    /// For a question and its answer.
+    age: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { connections: ADMIN_CONNECTIONS, head: ADMIN_HEADER, age: ADMIN_CONNECTION_AGE }
+    }
+}
+
 /// A bound admin address.
 #[derive(Debug)]
 pub struct Door {
@@ -78,10 +95,19 @@ pub struct Admin {
 impl Admin {
     /// Answers behind `door` until dropped.
     pub fn start(door: Door, token: Option<Secret>, published: Arc<Published>) -> io::Result<Admin> {
+        Admin::within(Limits::default(), door, token, published)
+    }
+
+    fn within(
+        limits: Limits,
+        door: Door,
+        token: Option<Secret>,
+        published: Arc<Published>,
+    ) -> io::Result<Admin> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let socket = door.socket.try_clone()?;
         let is_unix = matches!(door.bind, AdminBind::Unix(_));
-        let guard = Guard { token: Arc::new(Mutex::new(token)), is_unix };
+        let guard = Guard::new(token, is_unix);
         let (stop, stopped) = oneshot::channel();
         let router = router(published, guard.clone());
         let _entered = runtime.enter();
@@ -91,13 +117,16 @@ impl Admin {
                 listener.set_nonblocking(true)?;
                 let address = AdminBind::Socket(listener.local_addr()?);
                 let listener = tokio::net::TcpListener::from_std(listener)?;
-                (address, Box::pin(serve(listener, router, stopped, |_, peer| peer.to_string())))
+                (address, Box::pin(serve(limits, listener, router, stopped, |_, peer| peer.to_string())))
             }
             AdminBind::Unix(_) => {
                 let listener = UnixListener::from(socket);
                 listener.set_nonblocking(true)?;
                 let listener = tokio::net::UnixListener::from_std(listener)?;
-                (door.bind.clone(), Box::pin(serve(listener, router, stopped, |stream, _| unix_peer(stream))))
+                (
+                    door.bind.clone(),
+                    Box::pin(serve(limits, listener, router, stopped, |stream, _| unix_peer(stream))),
+                )
             }
         };
         drop(_entered);
@@ -161,6 +190,10 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
+    pub(crate) fn new(token: Option<Secret>, is_unix: bool) -> Guard {
+        Guard { token: Arc::new(Mutex::new(token)), is_unix }
+    }
+
     /// What every request has to bring.
     pub(crate) fn token(&self) -> Option<Secret> {
         self.token.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -176,12 +209,13 @@ fn unix_peer(stream: &tokio::net::UnixStream) -> String {
 }
 
 async fn serve<L: Listener>(
+    limits: Limits,
     mut listener: L,
     router: Router,
     mut stopped: oneshot::Receiver<()>,
     who: fn(&L::Io, &L::Addr) -> String,
 ) {
-    let room = Arc::new(Semaphore::new(ADMIN_CONNECTIONS));
+    let room = Arc::new(Semaphore::new(limits.connections));
     let (stop, stopping) = watch::channel(());
     let mut connections = JoinSet::new();
     loop {
@@ -195,7 +229,8 @@ async fn serve<L: Listener>(
                 let router = router.clone().layer(Extension(Asker(who(&stream, &peer))));
                 let (service, stopping) = (TowerToHyperService::new(router), stopping.clone());
                 connections.spawn(async move {
-                    let _ = tokio::time::timeout(ADMIN_CONNECTION_AGE, answer(stream, service, stopping)).await;
+                    let answered = answer(limits.head, stream, service, stopping);
+                    let _ = tokio::time::timeout(limits.age, answered).await;
                     drop(place);
                 });
             }
@@ -211,13 +246,17 @@ async fn serve<L: Listener>(
 }
 
 /// One question on one connection.
-async fn answer<S>(stream: S, service: TowerToHyperService<Router>, mut stopping: watch::Receiver<()>)
-where
+async fn answer<S>(
+    head: Duration,
+    stream: S,
+    service: TowerToHyperService<Router>,
+    mut stopping: watch::Receiver<()>,
+) where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(ADMIN_HEADER)
+        .header_read_timeout(head)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
@@ -227,4 +266,96 @@ where
         _ = stopping.changed() => connection.as_mut().graceful_shutdown(),
     }
     let _ = connection.await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{ErrorKind, Read, Write};
+    use std::net::TcpStream;
+    use std::time::Instant;
+
+    use plimsoll_proxy::Snapshot;
+
+    use super::*;
+
+    /// Only a broken machine takes as long.
+    const PATIENCE: Duration = Duration::from_secs(20);
+    /// Above what the machine takes for an answer; whether there is one sooner decides nothing but how sharp a test is.
+    const A_WHILE: Duration = Duration::from_millis(300);
+    const NEVER: Duration = Duration::from_secs(3600);
+
+    fn admin(limits: Limits) -> Admin {
+        let config = plimsoll_config::from_flags(&[":8080".to_owned()], &["127.0.0.1:1".to_owned()]).unwrap();
+        let published = Published::new(Arc::new(Snapshot::new(config.config, None)), None);
+        let door = Door::open(&"127.0.0.1:0".parse().unwrap(), 0o600).unwrap();
+        Admin::within(limits, door, None, Arc::new(published)).unwrap()
+    }
+
+    fn connect(admin: &Admin, patience: Duration) -> TcpStream {
+        let AdminBind::Socket(address) = admin.address() else { panic!("no TCP address") };
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(patience)).unwrap();
+        stream
+    }
+
+    fn ask(stream: &mut TcpStream) {
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    }
+
+    fn answer(stream: &mut TcpStream) -> String {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn who_finds_no_place_waits_until_another_one_leaves() {
+        let admin = admin(Limits { connections: 2, head: NEVER, age: NEVER });
+        let mut held: Vec<TcpStream> = (0..2).map(|_| connect(&admin, PATIENCE)).collect();
+        let mut third = connect(&admin, A_WHILE);
+        ask(&mut third);
+        let early = third.read(&mut [0; 1]).unwrap_err();
+        assert!(matches!(early.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{early}");
+        third.set_read_timeout(Some(PATIENCE)).unwrap();
+        drop(held.pop());
+        assert!(answer(&mut third).starts_with("HTTP/1.1 200 "));
+        // The other one had its place all the time.
+        ask(&mut held[0]);
+        assert!(answer(&mut held[0]).starts_with("HTTP/1.1 200 "));
+    }
+
+    #[test]
+    fn a_head_that_trickles_is_given_up_and_frees_its_place() {
+        let admin = admin(Limits { connections: 1, head: Duration::from_millis(200), age: NEVER });
+        let mut slow = connect(&admin, Duration::from_millis(10));
+        let start = Instant::now();
+        slow.write_all(b"GET /healthz HTTP/1.1\r\n").unwrap();
+        // Each byte comes long before the limit is over: what counts is all of them.
+        let is_open = |slow: &mut TcpStream| match slow.read(&mut [0; 64]) {
+            Ok(0) => false,
+            Ok(_) => true,
+            Err(e) => matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+        };
+        while is_open(&mut slow) {
+            assert!(start.elapsed() < PATIENCE, "a trickle is waited for without end");
+            let _ = slow.write_all(b"a"); // fails once it is closed
+        }
+        assert!(start.elapsed() >= Duration::from_millis(200), "it was given up too early");
+        let mut next = connect(&admin, PATIENCE);
+        assert_eq!(answer(&mut next), "", "the next one has a place, and the same limit");
+    }
+
+    #[test]
+    fn nobody_holds_a_place_for_ever() {
+        let admin = admin(Limits { connections: 1, head: NEVER, age: Duration::from_millis(50) });
+        // The second is given up as well, so the first has left its place.
+        let mut idle = [connect(&admin, PATIENCE), connect(&admin, PATIENCE)];
+        idle.iter_mut().for_each(|stream| assert_eq!(answer(stream), ""));
+    }
+
+    #[test]
+    fn the_limits_in_force_are_the_documented_ones() {
+        let Limits { connections, head, age } = Limits::default();
+        assert_eq!((connections, head, age), (64, Duration::from_secs(10), Duration::from_secs(120)));
+    }
 }

@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod admin_server;
+mod asked;
 pub mod checks;
 mod collector;
 pub mod discovery;
@@ -13,6 +14,7 @@ mod exposition;
 pub mod files;
 pub mod handover;
 mod metrics;
+mod openapi;
 pub mod orders;
 mod otlp;
 mod process;

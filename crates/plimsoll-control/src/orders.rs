@@ -73,7 +73,12 @@ impl Ordered {
                     wanted.of(backend).map(|servers| tag(&servers)).map_err(Declined::Refused)?
                 }
                 (_, Some(server)) => tag(std::slice::from_ref(server)),
-                (_, None) => String::new(),
+                // What is not there is told before what is asked about it: RFC 9110, 13.2.1.
+                (_, None) => {
+                    wanted.of(backend).map_err(Declined::Refused)?;
+                    let missing = Refused::NoServer(backend.clone(), name.clone());
+                    return Err(Declined::Refused(missing));
+                }
             };
             if !matches(only_if, &tag) {
                 return Err(Declined::Stale);
@@ -128,7 +133,7 @@ pub(crate) fn tag(servers: &[Server]) -> String {
 
 /// RFC 9110, 13.1.1: any of a list, by strong comparison, or `*` for whatever is there.
 fn matches(only_if: &str, tag: &str) -> bool {
-    only_if.split(',').map(str::trim).any(|one| (one == "*" && !tag.is_empty()) || one == tag)
+    only_if.split(',').map(str::trim).any(|one| one == "*" || one == tag)
 }
 
 /// Writes a line. One that the file does not take goes to standard error: it must not be lost.
@@ -173,13 +178,19 @@ mod tests {
         ordered(set(7), Some("*".to_owned())).carry_out(&mut wanted).unwrap();
         ordered(set(9), None).carry_out(&mut wanted).unwrap();
         let gone = Change::Remove("x".to_owned());
-        assert_eq!(ordered(gone, Some("*".to_owned())).carry_out(&mut wanted), Err(Declined::Stale));
+        let missing = Refused::NoServer(B.to_owned(), "x".to_owned());
+        let refused = ordered(gone, Some("*".to_owned())).carry_out(&mut wanted);
+        assert_eq!(
+            refused,
+            Err(Declined::Refused(missing)),
+            "there is nothing whose tag could be another one"
+        );
     }
 
     #[test]
     fn tags_are_of_settings_and_lists_of_tags_are_understood() {
         let all = wanted().of(B).unwrap();
         assert_ne!(tag(&all), tag(&all[..1]));
-        assert!(matches("\"a\" , \"b\"", "\"b\"") && !matches("W/\"b\"", "\"b\"") && !matches("*", ""));
+        assert!(matches("\"a\" , \"b\"", "\"b\"") && !matches("W/\"b\"", "\"b\"") && matches("*", "\"b\""));
     }
 }

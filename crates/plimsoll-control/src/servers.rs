@@ -5,18 +5,18 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use plimsoll_config::defaults::{ADMIN_BODY, MOST_WEIGHT};
 use plimsoll_config::model::{Address, Backend, Config, Server, ServerState};
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
 use crate::admin::{InForce, Published};
+use crate::asked::{Named, details, if_match, location};
 use crate::orders::{Declined, Ordered, settings, tag};
 use crate::resolve::Resolution;
 use crate::status;
@@ -30,14 +30,12 @@ type Shared = State<Arc<Published>>;
 type Answer = Result<Response, Problem>;
 
 /// A status and what is wrong, in a sentence.
-pub(crate) struct Problem(StatusCode, String);
+pub(crate) struct Problem(pub(crate) StatusCode, pub(crate) String);
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let Problem(status, detail) = self;
-        let title = status.canonical_reason().unwrap_or("error");
-        let body =
-            json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
+        let body = details(status, &detail);
         (status, [(header::CONTENT_TYPE, "application/problem+json")], format!("{body}\n")).into_response()
     }
 }
@@ -56,16 +54,14 @@ impl From<Declined> for Problem {
     }
 }
 
-/// The part of the admin address that begins with `/v1`.
-pub(crate) fn routes() -> Router<Arc<Published>> {
-    Router::new()
-        .route("/v1/backends", get(backends))
-        .route("/v1/backends/{backend}", get(backend))
-        .route("/v1/backends/{backend}/servers", get(servers).post(add))
-        .route("/v1/backends/{backend}/servers/{server}", get(server).patch(change).delete(remove))
-        .method_not_allowed_fallback(async || {
-            Problem(StatusCode::METHOD_NOT_ALLOWED, "this is not done here".to_owned())
-        })
+/// The paths below `/v1/backends`.
+pub(crate) fn routes() -> [(&'static str, MethodRouter<Arc<Published>>); 4] {
+    [
+        ("/v1/backends", get(backends)),
+        ("/v1/backends/{backend}", get(backend)),
+        ("/v1/backends/{backend}/servers", get(servers).post(add)),
+        ("/v1/backends/{backend}/servers/{server}", get(server).patch(change).delete(remove)),
+    ]
 }
 
 async fn backends(State(published): Shared) -> Response {
@@ -75,26 +71,26 @@ async fn backends(State(published): Shared) -> Response {
     tagged(StatusCode::OK, None, &json!({ "backends": shown }))
 }
 
-async fn backend(State(published): Shared, Path(name): Path<String>) -> Answer {
+async fn backend(State(published): Shared, Named(name): Named<String>) -> Answer {
     let now = published.in_force();
     let shown = show(&published, &now, &name)?;
     Ok(tagged(StatusCode::OK, Some(backend_tag(&now, &name)?), &shown))
 }
 
-async fn servers(State(published): Shared, Path(name): Path<String>) -> Answer {
+async fn servers(State(published): Shared, Named(name): Named<String>) -> Answer {
     let now = published.in_force();
     let mut shown = show(&published, &now, &name)?;
     let servers = json!({ "servers": shown["servers"].take() });
     Ok(tagged(StatusCode::OK, Some(backend_tag(&now, &name)?), &servers))
 }
 
-async fn server(State(published): Shared, Path((backend, name)): Path<(String, String)>) -> Answer {
+async fn server(State(published): Shared, Named((backend, name)): Named<(String, String)>) -> Answer {
     show_server(&published, StatusCode::OK, &backend, &name)
 }
 
 async fn add(
     State(published): Shared,
-    Path(backend): Path<String>,
+    Named(backend): Named<String>,
     Extension(asker): Extension<Asker>,
     headers: HeaderMap,
     body: Body,
@@ -105,12 +101,15 @@ async fn add(
     let server = resolve(&published, &backend, server).await?;
     let name = server.name.clone();
     order(&published, &backend, Change::Add(server), &headers, asker).await?;
-    show_server(&published, StatusCode::CREATED, &backend, &name)
+    let mut shown = show_server(&published, StatusCode::CREATED, &backend, &name)?;
+    let location = header::HeaderValue::try_from(location(&backend, &name)).expect("it is percent-encoded");
+    shown.headers_mut().insert(header::LOCATION, location);
+    Ok(shown)
 }
 
 async fn change(
     State(published): Shared,
-    Path((backend, name)): Path<(String, String)>,
+    Named((backend, name)): Named<(String, String)>,
     Extension(asker): Extension<Asker>,
     headers: HeaderMap,
     body: Body,
@@ -128,7 +127,7 @@ async fn change(
 
 async fn remove(
     State(published): Shared,
-    Path((backend, name)): Path<(String, String)>,
+    Named((backend, name)): Named<(String, String)>,
     Extension(asker): Extension<Asker>,
     headers: HeaderMap,
 ) -> Answer {
@@ -146,9 +145,7 @@ async fn order(
     Asker(by): Asker,
 ) -> Result<(), Problem> {
     let stopping = || Problem(StatusCode::SERVICE_UNAVAILABLE, "the process is stopping".to_owned());
-    let text = |value: &header::HeaderValue| value.to_str().map(str::to_owned);
-    let only_if = headers.get(header::IF_MATCH).map(text).transpose();
-    let only_if = only_if.map_err(|_| unsound("`If-Match` is no list of tags"))?;
+    let only_if = if_match(headers)?;
     let (answer, outcome) = oneshot::channel();
     let ordered = Ordered { backend: backend.to_owned(), change, only_if, by, answer };
     published.orders().ok_or_else(stopping)?.send(ordered).await.map_err(|_| stopping())?;
@@ -193,7 +190,7 @@ fn only(said: &Map<String, Value>, keys: &[&str]) -> Result<(), Problem> {
 
 fn read(said: &Map<String, Value>, key: &str, most: u64) -> Result<Option<u64>, Problem> {
     let Some(value) = said.get(key) else { return Ok(None) };
-    let number = value.as_u64().filter(|number| *number <= most);
+    let number = plimsoll_config::whole(value).filter(|number| *number <= most);
     number.map(Some).ok_or_else(|| unsound(&format!("`{key}` is a whole number up to {most}")))
 }
 

@@ -18,6 +18,9 @@ fn every_method_does_what_it_says_and_shows_it() {
     let body = json!({ "address": c.address().to_string(), "name": "c", "weight": 2 });
     let added = api(admin, "POST", SERVERS, &body);
     assert_eq!(added.status, 201, "{added:?}");
+    let there = added.location.expect("RFC 9110, 10.2.2: where what was made is");
+    assert_eq!(there, format!("{SERVERS}/c"));
+    assert_eq!(api(admin, "GET", &there, &Value::Null).body["id"], "web/c");
     assert_eq!((&added.body["id"], &added.body["origin"]), (&json!("web/c"), &json!("operator")));
     assert_eq!(added.body["settings"]["max_requests"], 1024, "the backend's own");
     assert_eq!(who(&program, 8), ["a", "b", "c"], "at once, when it is answered");
@@ -73,6 +76,12 @@ fn of_two_operators_the_second_is_told_that_he_looked_too_early() {
     assert_eq!(api(admin, "PATCH", &path, &json!({ "weight": 7 })).status, 200);
     let stale = raw(admin, "DELETE", &path, &format!("If-Match: {}\r\n", tags[0]), "");
     assert_eq!(stale.status, 412);
+    // Several lines are one list, whichever of them has the tag.
+    let now = api(admin, "GET", &path, &Value::Null).tag.expect("a tag");
+    let lines = format!("If-Match: {}\r\nif-match: \"x\", {now}\r\n", tags[0]);
+    assert_eq!(raw(admin, "DELETE", &path, &lines, "").status, 204);
+    // What is not there is told as such.
+    assert_eq!(raw(admin, "DELETE", &path, &lines, "").status, 404);
 }
 
 #[test]
@@ -119,6 +128,11 @@ fn what_is_wrong_is_refused_and_changes_nothing() {
         ("DELETE", &path, "Origin: http://evil.example\r\n", String::new(), 403),
         ("DELETE", &path, "Sec-Fetch-Site: cross-site\r\n", String::new(), 403),
         ("DELETE", "/v1/backends/web/servers/x", "", String::new(), 404),
+        ("DELETE", &path, "If-Match: abc\r\n", String::new(), 400),
+        ("DELETE", &path, "If-Match: \"a\"\r\nIf-Match: *\r\n", String::new(), 400),
+        ("GET", "/v1/backends/%ff", "", String::new(), 400),
+        ("GET", "/v1/nothing", "", String::new(), 404),
+        ("POST", "/v1/openapi.json", "", String::new(), 405),
     ];
     for (method, path, fields, body, expected) in cases {
         let said = raw(admin, method, path, fields, &body);

@@ -17,6 +17,7 @@ pub(crate) struct Said {
     pub(crate) status: u16,
     pub(crate) tag: Option<String>,
     pub(crate) kind: String,
+    pub(crate) location: Option<String>,
     pub(crate) body: Value,
 }
 
@@ -64,6 +65,7 @@ pub(crate) fn raw(admin: SocketAddr, method: &str, path: &str, fields: &str, bod
         status: head[9..12].parse().expect("a status"),
         tag: field("etag"),
         kind: field("content-type").unwrap_or_default(),
+        location: field("location"),
         body: serde_json::from_str(body).unwrap_or_default(),
     }
 }
