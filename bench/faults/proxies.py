@@ -30,7 +30,7 @@ servers = [{", ".join(f'"127.0.0.1:{port}"' for port in servers)}]
 [[route]]
 to = "web"
 timeout = {{ first_byte = "500ms" }}
-retry = {{ attempts = 1 }}
+retry = {{ attempts = 1, on = ["connect", "reset", "timeout", "502", "503", "504"] }}
 [log]
 format = "off"
 """

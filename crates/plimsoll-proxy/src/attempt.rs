@@ -380,6 +380,7 @@ impl Try<'_> {
         match (&error.what, error.who) {
             (What::Io(_) | What::Closed, Who::Server) if nothing_came && self.reused => Failure::StaleReuse,
             (What::Io(_) | What::Closed, Who::Server) if nothing_came => Failure::Reset,
+            (What::TimedOut, Who::Server) if nothing_came => Failure::Timeout,
             _ => Failure::Other,
         }
     }

@@ -170,7 +170,7 @@ impl<'a> Run<'a> {
             }
             Event::FirstByteDue(token) => {
                 if self.requests.is_current(token) && !self.has_lost(token, Ending::Reset) {
-                    self.attempt_failed(token.request, Failure::Other, Fate::TimedOut, End::TimedOut);
+                    self.attempt_failed(token.request, Failure::Timeout, Fate::TimedOut, End::TimedOut);
                 }
             }
             Event::PatienceEnds { request, life } => {

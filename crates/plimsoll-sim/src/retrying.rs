@@ -2,7 +2,6 @@
 //!
 //! The rules, the pause and the budget are production's; here stands only what they are told.
 
-use plimsoll_config::model::RetryOn;
 use plimsoll_traffic::{Again, Attempt, Failure, Wish, again};
 
 use crate::engine::Run;
@@ -22,7 +21,7 @@ impl Run<'_> {
             replayable: true,
             left: proxy.retries.saturating_sub(request.tried.len() as u32),
             fresh_used: true,
-            on: RetryOn::ALL,
+            on: proxy.on,
         };
         let (Again::OtherServer, Some(server)) = (again(failure, &chance), server) else {
             return self.try_ended(slot, end);

@@ -203,6 +203,7 @@ fn route_of(config: &model::Config, backend: usize, unit_ms: f64) -> Option<Prox
         first_byte,
         retries: route.retry.attempts,
         idempotent: true,
+        on: route.retry.on,
         budget: route.retry.budget,
         hedge: route.hedge,
     })

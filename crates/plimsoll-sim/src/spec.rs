@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll_config::model;
+use plimsoll_config::model::{self, RetryOn};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -65,6 +65,8 @@ struct ProxySpec {
     first_byte: Option<Positive>,
     retries: Option<u32>,
     idempotent: Option<bool>,
+    /// Whether a request that was not answered in `first_byte` is tried again.
+    retry_timeouts: Option<bool>,
     budget: Option<Share>,
     hedge: Option<HedgeSpec>,
 }
@@ -207,6 +209,7 @@ impl WorldSpec {
                 first_byte: p.first_byte.map(|t| t.0),
                 retries: p.retries.unwrap_or(usual.proxy.retries),
                 idempotent: p.idempotent.unwrap_or(usual.proxy.idempotent),
+                on: RetryOn { timeout: p.retry_timeouts.unwrap_or(false), ..usual.proxy.on },
                 budget: p.budget.map_or(usual.proxy.budget, millionths),
                 hedge: p.hedge.map(|hedge| hedge.model(self.unit_ms.map_or(usual.unit_ms, |ms| ms.0))),
             }),

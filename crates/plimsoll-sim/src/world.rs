@@ -154,6 +154,8 @@ pub struct Proxy {
     pub retries: u32,
     /// Whether requests may be repeated after they were sent.
     pub idempotent: bool,
+    /// After what.
+    pub on: model::RetryOn,
     /// What each request adds to the budget of its instance.
     pub budget: model::Share,
     /// When a second server is asked.
@@ -231,6 +233,7 @@ impl World {
                 first_byte: None,
                 retries: 2,
                 idempotent: true,
+                on: model::RetryOn::USUAL,
                 budget: plimsoll_config::defaults::RETRY_BUDGET,
                 hedge: None,
             },

@@ -24,9 +24,11 @@ pub enum Failure {
     StaleReuse,
     /// A fresh connection closed before any byte of a response.
     Reset,
+    /// No byte of a response came in time.
+    Timeout,
     /// The server answered with this status.
     Answer(u16),
-    /// Anything else: a timeout, a malformed answer, an answer that was cut.
+    /// Anything else: a malformed answer, an answer that was cut.
     Other,
 }
 
@@ -71,6 +73,7 @@ pub fn again(failure: Failure, attempt: &Attempt) -> Again {
         Failure::StaleReuse if !attempt.fresh_used => return Again::SameServerFresh,
         Failure::Connect => attempt.on.connect,
         Failure::StaleReuse | Failure::Reset => attempt.on.reset,
+        Failure::Timeout => attempt.idempotent && attempt.on.timeout,
         Failure::Answer(status) => attempt.idempotent && attempt.on.has(status),
         Failure::Other => false,
     };
@@ -155,10 +158,11 @@ pub fn idempotent(method: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    const FAILURES: [Failure; 9] = [
+    const FAILURES: [Failure; 10] = [
         Failure::Connect,
         Failure::StaleReuse,
         Failure::Reset,
+        Failure::Timeout,
         Failure::Answer(500),
         Failure::Answer(502),
         Failure::Answer(503),
@@ -174,12 +178,12 @@ mod tests {
         replayable: true,
         left: 2,
         fresh_used: false,
-        on: RetryOn::ALL,
+        on: RetryOn::USUAL,
     };
     const POST: Attempt = Attempt { idempotent: false, ..GET };
 
     fn every_attempt() -> impl Iterator<Item = Attempt> {
-        (0..1024u32).map(|bits| Attempt {
+        (0..2048u32).map(|bits| Attempt {
             idempotent: bits & 1 != 0,
             anything_sent: bits & 2 != 0,
             replayable: bits & 4 != 0,
@@ -191,6 +195,7 @@ mod tests {
                 bad_gateway: bits & 128 != 0,
                 unavailable: bits & 256 != 0,
                 gateway_timeout: bits & 512 != 0,
+                timeout: bits & 1024 != 0,
             },
         })
     }
@@ -231,6 +236,7 @@ mod tests {
         for attempt in every_attempt() {
             let goes_on = |failure| again(failure, &attempt) == Again::OtherServer;
             assert!(attempt.on.connect || !goes_on(Failure::Connect), "{attempt:?}");
+            assert!(attempt.on.timeout || !goes_on(Failure::Timeout));
             assert!(attempt.on.reset || !(goes_on(Failure::Reset) || goes_on(Failure::StaleReuse)));
         }
     }
@@ -260,6 +266,14 @@ mod tests {
     fn a_reset_of_an_idempotent_request_goes_to_another_server() {
         assert_eq!(again(Failure::Reset, &GET), Again::OtherServer);
         assert_eq!(again(Failure::Reset, &POST), Again::No);
+    }
+
+    #[test]
+    fn an_idempotent_request_without_an_answer_goes_to_another_server_where_the_route_wants_it() {
+        let on = RetryOn { timeout: true, ..RetryOn::USUAL };
+        assert_eq!(again(Failure::Timeout, &GET), Again::No);
+        assert_eq!(again(Failure::Timeout, &Attempt { on, ..GET }), Again::OtherServer);
+        assert_eq!(again(Failure::Timeout, &Attempt { on, anything_sent: false, ..POST }), Again::No);
     }
 
     #[test]

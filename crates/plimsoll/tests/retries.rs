@@ -82,6 +82,25 @@ fn statuses_of_a_server_in_trouble_go_to_another_and_other_failures_to_the_clien
 }
 
 #[test]
+fn what_is_not_answered_in_time_is_asked_elsewhere_where_the_route_wants_it() {
+    let (silent, good) = (Origin::scripted(vec![vec![Step::Read, Step::Hang]; 8]), Origin::serve());
+    let route = "retry = { on = [\"timeout\"] }\ntimeout = { first_byte = \"200ms\" }";
+    let plimsoll = before(&[silent.address(), good.address()], route);
+    assert_eq!(ask(&plimsoll, &get("/")).status, 200);
+    let line = plimsoll.wait_for_log(|line| line["method"] == "GET");
+    assert_eq!(json!([line["status"], line["attempts"]]), json!([200, 2]));
+    assert_eq!(ask(&plimsoll, &with_body("POST", "x")).status, 504);
+    let line = plimsoll.wait_for_log(|line| line["method"] == "POST");
+    assert_eq!(json!([line["attempts"], line["reason"]]), json!([1, "first_byte_timeout"]));
+    assert_eq!((asked(&[&silent]), good.paths()), (vec![2], vec!["/".to_owned()]));
+    // Time that the route has not left is not the server's.
+    let route = "retry = { on = [\"timeout\"] }\ntimeout = { first_byte = \"300ms\", total = \"300ms\" }";
+    let plimsoll = before(&[silent.address(), good.address()], route);
+    assert_eq!(ask(&plimsoll, &get("/late")).status, 504);
+    assert_eq!(good.paths().len(), 1);
+}
+
+#[test]
 fn a_post_that_was_answered_is_never_sent_twice() {
     let (first, second) = (answering(UNAVAILABLE), Origin::serve());
     let plimsoll = before(&[first.address(), second.address()], "");

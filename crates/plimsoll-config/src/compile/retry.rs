@@ -35,6 +35,7 @@ impl Compiler<'_> {
             match word.text {
                 "connect" => on.connect = true,
                 "reset" => on.reset = true,
+                "timeout" => on.timeout = true,
                 "502" => on.bad_gateway = true,
                 "503" => on.unavailable = true,
                 "504" => on.gateway_timeout = true,

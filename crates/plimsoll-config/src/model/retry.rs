@@ -22,7 +22,7 @@ impl Default for Retry {
         Retry {
             attempts: crate::defaults::RETRIES as u32,
             budget: crate::defaults::RETRY_BUDGET,
-            on: RetryOn::ALL,
+            on: RetryOn::USUAL,
         }
     }
 }
@@ -34,6 +34,8 @@ pub struct RetryOn {
     pub connect: bool,
     /// The connection broke before the first byte of an answer.
     pub reset: bool,
+    /// No answer began in time.
+    pub timeout: bool,
     /// An answer with status 502.
     pub bad_gateway: bool,
     /// An answer with status 503.
@@ -43,13 +45,20 @@ pub struct RetryOn {
 }
 
 impl RetryOn {
-    /// After each of these.
-    pub const ALL: RetryOn =
-        RetryOn { connect: true, reset: true, bad_gateway: true, unavailable: true, gateway_timeout: true };
+    /// What routes have that say nothing of it.
+    pub const USUAL: RetryOn = RetryOn {
+        connect: true,
+        reset: true,
+        timeout: false,
+        bad_gateway: true,
+        unavailable: true,
+        gateway_timeout: true,
+    };
     /// After none of these.
     pub const NEVER: RetryOn = RetryOn {
         connect: false,
         reset: false,
+        timeout: false,
         bad_gateway: false,
         unavailable: false,
         gateway_timeout: false,

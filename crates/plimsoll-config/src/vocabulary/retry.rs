@@ -26,8 +26,8 @@ pub(super) static RETRY: Table = Table {
         key(
             "on",
             Kind::List(0, &Kind::Choice(&ON)),
-            Texts(ON.words),
-            "After what: no connection, a connection that broke before the answer's first byte, or these statuses of an answer. All but `connect` only where the method may be repeated.",
+            Texts(&["connect", "reset", "502", "503", "504"]),
+            "After what: no connection, a connection that broke before the answer's first byte, no answer within `first_byte`, or these statuses of an answer. All but `connect` only where the method may be repeated.",
         ),
     ],
     later: &["backoff", "replay", "timeout"],
@@ -44,7 +44,7 @@ pub(super) static RETRY: Table = Table {
 };
 
 pub(super) static ON: Choice = Choice {
-    words: &["connect", "reset", "502", "503", "504"],
+    words: &["connect", "reset", "timeout", "502", "503", "504"],
     later: &[],
     elsewhere: &[
         ("connect_failure", "connect"),
@@ -52,6 +52,8 @@ pub(super) static ON: Choice = Choice {
         ("refused", "connect"),
         ("error", "reset"),
         ("empty_response", "reset"),
+        ("response_timeout", "timeout"),
+        ("first_byte", "timeout"),
         ("http_502", "502"),
         ("http_503", "503"),
         ("http_504", "504"),
