@@ -4,6 +4,7 @@ Both keep their ports: a server that restarts comes back at its own address.
 """
 import asyncio
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -76,12 +77,15 @@ class Origin:
 
 
 class Bounded:
-    """Servers that work on `slots` requests at once, first in, first out; and also on one whose client has left, as most servers do."""
+    """Servers that work on `slots` requests at once, first in, first out; and also on one whose client has left, as most servers do.
 
-    def __init__(self, count, slots, service):
+    `/healthz` is answered at once with 200. With `flaps` the first one answers it with 503 for that time in seconds, then with 200 for as long, and so on."""
+
+    def __init__(self, count, slots, service, flaps=None):
         self.sockets = [socket.create_server(("127.0.0.1", 0), backlog=4096) for _ in range(count)]
         self.ports = [one.getsockname()[1] for one in self.sockets]
-        self.slots, self.service = slots, service
+        self.slots, self.service, self.flaps = slots, service, flaps
+        self.asked = multiprocessing.Array("Q", count)
 
     def serve(self, began, trigger):
         """For ever. `trigger` is (from, until, factor): in that time everything that is begun takes `factor` times as long."""
@@ -94,15 +98,25 @@ class Bounded:
             now = time.monotonic() - began
             return self.service * (factor if since <= now < until else 1)
 
-        for one in self.sockets:
+        for number, one in enumerate(self.sockets):
             room = asyncio.Semaphore(self.slots)
-            await asyncio.start_server(lambda reader, writer, room=room: self.converse(reader, writer, room, takes), sock=one)
+
+            def converse(reader, writer, number=number, room=room):
+                return self.converse(reader, writer, (number, room, takes))
+            await asyncio.start_server(converse, sock=one)
         await asyncio.Event().wait()
 
-    async def converse(self, reader, writer, room, takes):
+    async def converse(self, reader, writer, server):
+        number, room, takes = server
         try:
             while True:
-                await reader.readuntil(b"\r\n\r\n")
+                head = await reader.readuntil(b"\r\n\r\n")
+                if head.startswith(b"GET /healthz "):
+                    is_down = self.flaps and number == 0 and time.monotonic() // self.flaps % 2 == 0
+                    status = b"503 Service Unavailable" if is_down else b"200 OK"
+                    writer.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 2\r\n\r\nok")
+                    continue
+                self.asked[number] += 1
                 async with room:
                     await asyncio.sleep(takes())
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")

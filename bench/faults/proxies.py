@@ -13,11 +13,15 @@ import peers
 class Limits:
     """Requests in flight at once on a server, and whether those that find none wait for half a second."""
     at_once = None
+    """Whether `/healthz` is asked four times a second; three failures take a server out and two passes bring it back."""
+    checked = False
 
 
 class Plimsoll(Limits, peers.Plimsoll):
     def text(self, number, servers):
         limit = f'max_requests = {self.at_once}\nqueue = {{ timeout = "500ms" }}' if self.at_once else ""
+        if self.checked:
+            limit = 'health = { path = "/healthz", every = "250ms", every_down = "250ms", timeout = "250ms" }'
         return f"""workers = {peers.WORKERS}
 [[listen]]
 bind = "127.0.0.1:{self.port}"
@@ -67,6 +71,8 @@ class Haproxy(Limits, peers.Haproxy):
     def text(self, number, servers):
         limit = f" maxconn {self.at_once}" if self.at_once else ""
         observe = "" if self.at_once else " check inter 2s downinter 1s fall 3 rise 2 observe layer7 error-limit 5 on-error mark-down"
+        if self.checked:
+            observe = " check inter 250ms fall 3 rise 2"
         web = "\n".join(f"  server s{port} 127.0.0.1:{port}{observe}{limit}" for port in servers)
         return f"""global
   nbthread {peers.WORKERS}
@@ -88,7 +94,7 @@ frontend f
   default_backend web
 backend web
   balance random(2)
-  option httpchk GET /
+  option httpchk GET {"/healthz" if self.checked else "/"}
 {web}
 """
 
