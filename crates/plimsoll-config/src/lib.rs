@@ -11,6 +11,7 @@ mod address;
 mod check;
 mod compile;
 pub mod defaults;
+mod edit;
 mod effective;
 mod flags;
 mod interpolate;
@@ -29,6 +30,7 @@ mod suggest;
 mod units;
 mod vocabulary;
 
+pub use edit::{Edit, edit};
 pub use flags::from_flags;
 pub use list::{parse_list, parse_server, whole};
 pub use problem::{Code, Problem, Problems};

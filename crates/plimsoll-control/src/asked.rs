@@ -25,6 +25,21 @@ where
     }
 }
 
+/// Whether the file is to keep the change: `?persist=true`.
+pub(crate) struct Persist(pub(crate) bool);
+
+impl<S: Sync> FromRequestParts<S> for Persist {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        match parts.uri.query() {
+            None | Some("" | "persist=false") => Ok(Persist(false)),
+            Some("persist=true") => Ok(Persist(true)),
+            Some(_) => Err(malformed("the query is `persist=true`, `persist=false`, or none")),
+        }
+    }
+}
+
 fn malformed(detail: &str) -> Problem {
     Problem(StatusCode::BAD_REQUEST, detail.to_owned())
 }

@@ -17,6 +17,7 @@ mod metrics;
 mod openapi;
 pub mod orders;
 mod otlp;
+pub mod persist;
 mod process;
 pub mod reload;
 pub mod resolve;

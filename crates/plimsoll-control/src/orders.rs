@@ -17,6 +17,7 @@ use rustix::fs::OFlags;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
+use crate::persist::Unkept;
 use crate::wanted::{Change, Refused, Wanted};
 
 /// A change that somebody waits for.
@@ -28,10 +29,21 @@ pub struct Ordered {
     pub change: Change,
     /// Only if this is still the tag of what it changes, as `If-Match` has it.
     pub only_if: Option<String>,
+    /// Whether the file is to keep it.
+    pub keep: Keep,
     /// Who asks.
     pub by: String,
     /// Where to answer. Whoever asked may have gone away.
     pub answer: oneshot::Sender<Result<(), Declined>>,
+}
+
+/// How long a change is to last.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Keep {
+    /// Until the file says otherwise, or the process ends.
+    AsOrder,
+    /// The file is to say so itself. An added server stands there as it was written: its host name is not resolved.
+    InFile(Option<Server>),
 }
 
 /// Why it was not done. Then nothing has changed.
@@ -45,6 +57,8 @@ pub enum Declined {
     Upgrading,
     /// It cannot be served.
     Unservable(String),
+    /// The file cannot keep it.
+    Unkept(Unkept),
 }
 
 impl fmt::Display for Declined {
@@ -53,7 +67,10 @@ impl fmt::Display for Declined {
             Declined::Refused(refused) => refused.fmt(f),
             Declined::Stale => f.write_str("it has changed since you looked: look again"),
             Declined::Upgrading => f.write_str("an upgrade is under way: ask again when it has ended"),
-            Declined::Unservable(reason) => f.write_str(reason),
+            Declined::Unservable(reason)
+            | Declined::Unkept(Unkept::Impossible(reason) | Unkept::Unwritten(reason)) => {
+                f.write_str(reason.trim_end())
+            }
         }
     }
 }
@@ -92,6 +109,7 @@ impl Ordered {
             "by": by,
             "backend": backend,
             "server": name,
+            "persisted": matches!(self.keep, Keep::InFile(_)),
             "before": before.as_ref().map(settings),
             "after": after.as_ref().map(settings),
         }))
@@ -157,7 +175,7 @@ mod tests {
 
     fn ordered(change: Change, only_if: Option<String>) -> Ordered {
         let (answer, _) = oneshot::channel();
-        Ordered { backend: B.to_owned(), change, only_if, by: "me".to_owned(), answer }
+        Ordered { backend: B.to_owned(), change, only_if, keep: Keep::AsOrder, by: "me".to_owned(), answer }
     }
 
     fn wanted() -> Wanted {

@@ -65,6 +65,15 @@ impl Watch {
         files::read_all(&self.path).ok() != self.taken
     }
 
+    /// The texts were changed from `before` to `after` by this process, which has taken the change. Where `before` is not what was taken, the
+    /// rest of the difference is still to be.
+    pub fn wrote(&mut self, before: &[Source], after: &[Source]) {
+        if self.taken.as_deref() == Some(before) {
+            self.taken = Some(after.to_vec());
+            self.seen.clone_from(&self.taken);
+        }
+    }
+
     /// Looks. True when the texts have changed and are the same as at the last look; they then count as taken.
     pub fn look(&mut self) -> bool {
         let now = files::read_all(&self.path).ok();

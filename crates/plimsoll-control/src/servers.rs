@@ -16,8 +16,9 @@ use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
 use crate::admin::{InForce, Published};
-use crate::asked::{Named, details, if_match, location};
-use crate::orders::{Declined, Ordered, settings, tag};
+use crate::asked::{Named, Persist, details, if_match, location};
+use crate::orders::{Declined, Keep, Ordered, settings, tag};
+use crate::persist::Unkept;
 use crate::resolve::Resolution;
 use crate::status;
 use crate::wanted::{Change, Origin, Refused};
@@ -47,7 +48,10 @@ impl From<Declined> for Problem {
             Declined::Refused(Refused::Exists(..) | Refused::Last(..)) => StatusCode::CONFLICT,
             Declined::Refused(Refused::TooMany) => StatusCode::INSUFFICIENT_STORAGE,
             Declined::Upgrading => StatusCode::SERVICE_UNAVAILABLE,
-            Declined::Unservable(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Declined::Unkept(Unkept::Impossible(_)) => StatusCode::CONFLICT,
+            Declined::Unservable(_) | Declined::Unkept(Unkept::Unwritten(_)) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
             Declined::Stale => StatusCode::PRECONDITION_FAILED,
         };
         Problem(status, declined.to_string())
@@ -92,15 +96,17 @@ async fn add(
     State(published): Shared,
     Named(backend): Named<String>,
     Extension(asker): Extension<Asker>,
+    Persist(is_kept): Persist,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
     let said = object(&headers, body).await?;
     let max_requests = spec(&published.snapshot().config, &backend)?.max_requests;
     let server = plimsoll_config::parse_server(&said, max_requests).map_err(|reason| unsound(&reason))?;
+    let keep = if is_kept { Keep::InFile(Some(server.clone())) } else { Keep::AsOrder };
     let server = resolve(&published, &backend, server).await?;
     let name = server.name.clone();
-    order(&published, &backend, Change::Add(server), &headers, asker).await?;
+    order(&published, &backend, Change::Add(server), keep, &headers, asker).await?;
     let mut shown = show_server(&published, StatusCode::CREATED, &backend, &name)?;
     let location = header::HeaderValue::try_from(location(&backend, &name)).expect("it is percent-encoded");
     shown.headers_mut().insert(header::LOCATION, location);
@@ -111,6 +117,7 @@ async fn change(
     State(published): Shared,
     Named((backend, name)): Named<(String, String)>,
     Extension(asker): Extension<Asker>,
+    Persist(is_kept): Persist,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
@@ -121,7 +128,7 @@ async fn change(
         return Err(unsound("say `state`, `weight`, or both"));
     }
     let change = Change::Set { server: name.clone(), state, weight: weight.map(|weight| weight as u16) };
-    order(&published, &backend, change, &headers, asker).await?;
+    order(&published, &backend, change, keep(is_kept), &headers, asker).await?;
     show_server(&published, StatusCode::OK, &backend, &name)
 }
 
@@ -129,11 +136,17 @@ async fn remove(
     State(published): Shared,
     Named((backend, name)): Named<(String, String)>,
     Extension(asker): Extension<Asker>,
+    Persist(is_kept): Persist,
     headers: HeaderMap,
 ) -> Answer {
     not_a_page(&headers)?;
-    order(&published, &backend, Change::Remove(name), &headers, asker).await?;
+    order(&published, &backend, Change::Remove(name), keep(is_kept), &headers, asker).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// For what is no new server.
+fn keep(is_kept: bool) -> Keep {
+    if is_kept { Keep::InFile(None) } else { Keep::AsOrder }
 }
 
 /// Has the loop do it, and waits until it is served.
@@ -141,13 +154,14 @@ async fn order(
     published: &Published,
     backend: &str,
     change: Change,
+    keep: Keep,
     headers: &HeaderMap,
     Asker(by): Asker,
 ) -> Result<(), Problem> {
     let stopping = || Problem(StatusCode::SERVICE_UNAVAILABLE, "the process is stopping".to_owned());
     let only_if = if_match(headers)?;
     let (answer, outcome) = oneshot::channel();
-    let ordered = Ordered { backend: backend.to_owned(), change, only_if, by, answer };
+    let ordered = Ordered { backend: backend.to_owned(), change, only_if, keep, by, answer };
     published.orders().ok_or_else(stopping)?.send(ordered).await.map_err(|_| stopping())?;
     outcome.await.map_err(|_| stopping())?.map_err(Problem::from)
 }

@@ -6,6 +6,7 @@
 //! machine in maintenance is likely to vanish and must not come back by itself. Pure: no file, no clock, no socket.
 
 mod handover;
+mod persisted;
 mod word;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -15,6 +16,8 @@ use plimsoll_config::defaults::MOST_ORDERS;
 use plimsoll_config::model::{Backend, Config, Server, ServerState};
 
 pub use self::word::{Effect, Spoken};
+
+pub use persisted::Lasting;
 
 /// The parts.
 #[derive(Debug, Clone, PartialEq)]

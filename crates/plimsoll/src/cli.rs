@@ -177,6 +177,9 @@ pub(crate) struct Server {
     /// With add: serves only when no other can
     #[arg(long)]
     pub(crate) backup: bool,
+    /// Write it into the configuration's file too, so that it stays
+    #[arg(long)]
+    pub(crate) persist: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

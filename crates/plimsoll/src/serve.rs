@@ -6,6 +6,7 @@
 mod admin;
 mod discovering;
 mod hearing;
+mod persisting;
 mod publishing;
 mod reloading;
 

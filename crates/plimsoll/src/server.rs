@@ -33,6 +33,9 @@ pub(crate) fn run(args: &cli::Server) -> Exit {
         Question::Change { method, backend, server, body } => {
             let mut path = format!("/v1/backends/{}/servers", escaped(&backend));
             server.iter().for_each(|server| path.push_str(&format!("/{}", escaped(server))));
+            if args.persist {
+                path.push_str("?persist=true");
+            }
             match ask::ask_with(&whom, method, &path, body.as_ref()) {
                 Ok(answer) => changed(&whom, &answer, (&backend, server.as_deref()), args.json),
                 Err(reason) => fails(&reason, Exit::Start),
@@ -51,6 +54,9 @@ fn question(args: &cli::Server) -> Result<Question, String> {
     let is_add = words[0] == "add";
     if !is_add && (args.weight.is_some() || args.name.is_some() || args.backup) {
         return Err("--weight, --name and --backup go with `add`".to_owned());
+    }
+    if words[0] == "list" && args.persist {
+        return Err("--persist goes with a change".to_owned());
     }
     let set = |id: &str, body: Value| {
         let (backend, server) = split(id)?;

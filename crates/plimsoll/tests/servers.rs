@@ -1,6 +1,7 @@
 //! Servers of a running process, listed, added, changed and removed: over the admin API and by `plimsoll server`.
 //!
-//! `api`: what is answered and refused. `verb`: the same for people. `lasts`: how long an order is in force. `load`: nobody loses a
+//! `api`: what is answered and refused. `verb`: the same for people. `lasts`: how long an order is in force. `keeps`: what the
+//! file is to keep. `load`: nobody loses a
 //! request by any of it.
 
 #[path = "servers/api.rs"]
@@ -8,6 +9,8 @@ mod api;
 #[path = "upgrade/stage.rs"]
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod family;
+#[path = "servers/keeps.rs"]
+mod keeps;
 #[path = "servers/lasts.rs"]
 mod lasts;
 #[path = "servers/load.rs"]
@@ -16,6 +19,8 @@ mod load;
 mod load_clients;
 #[path = "reload/load_server.rs"]
 mod load_server;
+#[path = "peers/need.rs"]
+mod need;
 #[path = "peers/process.rs"]
 mod process;
 #[path = "support/rig.rs"]

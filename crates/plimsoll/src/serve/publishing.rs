@@ -5,8 +5,11 @@
 
 use std::sync::Arc;
 
-use plimsoll_control::orders::{Declined, Ordered, audit};
+use plimsoll_control::orders::{Declined, Keep, Ordered, audit};
+use plimsoll_control::wanted::Wanted;
 use plimsoll_proxy::Snapshot;
+use serde_json::Value;
+use tokio::sync::oneshot;
 
 use super::{Failed, ORDERS, Running};
 
@@ -14,9 +17,13 @@ impl Running {
     /// Carries out an order and those that wait behind it, with one snapshot for all of them.
     pub(super) fn carry_out(&mut self, first: Ordered) {
         let before = self.wanted.clone();
-        let (mut next, mut count, mut done) = (Some(first), 0, Vec::new());
+        let (mut next, mut count, mut done, mut last) = (Some(first), 0, Vec::new(), None);
         while let Some(ordered) = next {
             count += 1;
+            if ordered.keep != Keep::AsOrder {
+                last = Some(ordered);
+                break;
+            }
             // A new process has been told what is wanted: a later order would be lost with this one.
             let outcome = match self.upgrade {
                 Some(_) => Err(Declined::Upgrading),
@@ -28,20 +35,32 @@ impl Running {
             }
             next = if count < ORDERS { self.ordered.try_recv().ok() } else { None };
         }
-        if done.is_empty() {
-            return;
+        if !done.is_empty() {
+            self.serve_orders(done, before);
         }
+        if let Some(ordered) = last {
+            let outcome = self.persist(&ordered).map(|line| self.audit(&line));
+            let _ = ordered.answer.send(outcome); // who asked may have gone away
+        }
+    }
+
+    /// Serves what was ordered and tells everybody; or goes back to `before`.
+    fn serve_orders(&mut self, done: Vec<(oneshot::Sender<Result<(), Declined>>, Value)>, before: Wanted) {
         let outcome = self.republish().map_err(|error| Declined::Unservable(error.to_string()));
         if outcome.is_err() {
             self.wanted = before;
         }
-        let file = self.proxy.snapshot().config.admin.as_ref().and_then(|admin| admin.audit.clone());
         for (answer, line) in done {
             if outcome.is_ok() {
-                audit(file.as_deref(), &line);
+                self.audit(&line);
             }
             let _ = answer.send(outcome.clone()); // who asked may have gone away
         }
+    }
+
+    fn audit(&self, line: &Value) {
+        let admin = self.proxy.snapshot().config.admin.as_ref();
+        audit(admin.and_then(|admin| admin.audit.as_deref()), line);
     }
 
     /// Serves what is wanted from now on; what is learned about servers goes on, and whatever is in flight ends as it began. Nothing is

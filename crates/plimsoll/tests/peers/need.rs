@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use super::process::Process;
 
 /// What to install for a program that is not called like its package.
-const PACKAGES: [(&str, &str); 10] = [
+const PACKAGES: [(&str, &str); 11] = [
     ("nginx", "nginx-light"),
     ("knotd", "knot"),
     ("dnsmasq", "dnsmasq-base"),
@@ -22,6 +22,7 @@ const PACKAGES: [(&str, &str); 10] = [
     ("promtool", "prometheus"),
     ("dpkg-deb", "dpkg"),
     ("man", "man-db"),
+    ("setpriv", "util-linux"),
     ("systemd-analyze", "systemd"),
     ("systemd-nspawn", "systemd-container"),
     ("systemd-socket-activate", "systemd"),
