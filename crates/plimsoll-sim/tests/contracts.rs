@@ -4,10 +4,14 @@
 
 #[path = "contracts/fleet.rs"]
 mod fleet;
+#[path = "contracts/reporting.rs"]
+mod reporting;
 #[path = "contracts/wrong.rs"]
 mod wrong;
 
 use std::collections::BTreeSet;
+
+use reporting::{Fault, listener};
 
 use plimsoll_sim::contracts::{CONTRACTS, Kind, Maker, Reading, Spread, hold, maker, policies};
 
@@ -22,13 +26,16 @@ fn breaks(contract: &str, kind: Kind, make: &Maker<'_>) -> bool {
     !reading.holds()
 }
 
-const KEYS: Kind = Kind::Keys(Spread { error: 0.004, outage: 0.025, moved: 0.02 });
+const KEYS: Kind = Kind::Keys(Spread { error: 0.004, outage: 0.025, moved: 0.02, bound: None });
+const BOUNDED: Kind = Kind::Keys(Spread { error: 0.004, outage: 0.025, moved: 0.02, bound: Some(1.25) });
+const ASKS: Kind = Kind::Reports { asks: 3 };
+const ANSWERS: Kind = Kind::Reports { asks: 0 };
 
 #[test]
 fn every_policy_keeps_its_contracts_and_every_contract_is_promised_by_one() {
     let mut promised = BTreeSet::new();
     for promise in policies() {
-        let findings = hold(&promise, &maker(&promise.balance), SEED);
+        let findings = hold(&promise, &maker(&promise.backend), SEED);
         let broken: Vec<_> = findings.iter().filter(|f| !f.reading.holds()).collect();
         assert!(broken.is_empty(), "{broken:#?}");
         let measured = findings.iter().filter(|f| matches!(f.reading, Reading::Measured { .. }));
@@ -42,7 +49,7 @@ fn every_policy_keeps_its_contracts_and_every_contract_is_promised_by_one() {
 #[test]
 fn one_seed_gives_one_finding_and_names_are_distinct() {
     let promise = &policies()[0];
-    let make = maker(&promise.balance);
+    let make = maker(&promise.backend);
     assert_eq!(hold(promise, &make, 5), hold(promise, &make, 5));
     assert_ne!(hold(promise, &make, 5), hold(promise, &make, 6));
     let names: BTreeSet<_> = CONTRACTS.iter().map(|c| c.name).collect();
@@ -132,4 +139,111 @@ fn agreement_is_broken_by_who_goes_by_the_place_in_the_file() {
 #[test]
 fn order_is_broken_by_who_begins_at_the_end() {
     assert!(breaks("order", Kind::Order, &wrong::from_the_end));
+}
+
+#[test]
+fn return_is_broken_by_keys_that_stay_where_they_fled() {
+    assert!(breaks("return", KEYS, &wrong::never_returns));
+    assert!(!breaks("return", KEYS, &wrong::without_bound));
+}
+
+#[test]
+fn bounds_are_broken_by_one_more_and_by_who_spreads_everything() {
+    for contract in ["bound", "bound-small"] {
+        assert!(!breaks(contract, BOUNDED, &wrong::bounded), "{contract}");
+        assert!(breaks(contract, BOUNDED, &wrong::without_bound), "{contract}");
+        assert!(breaks(contract, BOUNDED, &wrong::one_above_the_bound), "{contract}");
+    }
+    assert!(!breaks("bound", BOUNDED, &wrong::within_the_bound_whoever));
+    assert!(breaks("bound-small", BOUNDED, &wrong::within_the_bound_whoever));
+}
+
+#[test]
+fn levels_are_broken_by_all_or_nothing_and_by_backups_that_come_too_early() {
+    for contract in ["spill", "levels"] {
+        assert!(breaks(contract, Kind::Chance, &wrong::all_or_nothing), "{contract}");
+        assert!(breaks(contract, Kind::Chance, &wrong::without_reserve), "{contract}");
+        assert!(breaks(contract, Kind::Chance, &wrong::fair_coin), "{contract}");
+    }
+    assert!(breaks("levels", Kind::Chance, &wrong::backups_too_early));
+    assert!(
+        !breaks("spill", Kind::Chance, &wrong::backups_too_early),
+        "two levels and no backups: the rule itself"
+    );
+}
+
+#[test]
+fn reports_are_broken_by_who_does_not_see_heat_or_latency() {
+    for kind in [ASKS, ANSWERS] {
+        let asks = if kind == ASKS { 3 } else { 0 };
+        assert!(!breaks("reports", kind, &listener(asks, Fault::None)), "{kind:?}");
+        assert!(breaks("reports", kind, &listener(asks, Fault::BlindToHeat)), "{kind:?}");
+        assert!(breaks("reports", kind, &listener(asks, Fault::BlindToLatency)), "{kind:?}");
+        assert!(breaks("reports", kind, &wrong::fair_coin), "{kind:?}");
+    }
+    assert!(breaks("reports", ASKS, &listener(0, Fault::None)), "who asks has no reason to look elsewhere");
+}
+
+#[test]
+fn old_reports_are_broken_by_who_never_forgets() {
+    assert!(!breaks("reports-old", ASKS, &listener(3, Fault::None)));
+    assert!(breaks("reports-old", ASKS, &listener(3, Fault::NeverForgets)));
+}
+
+#[test]
+fn used_reports_are_broken_by_who_goes_by_one_for_ever() {
+    for (kind, asks) in [(ASKS, 3), (ANSWERS, 0)] {
+        assert!(!breaks("reports-used", kind, &listener(asks, Fault::None)));
+        assert!(breaks("reports-used", kind, &listener(asks, Fault::UsesForEver)));
+    }
+}
+
+#[test]
+fn failing_is_broken_by_who_trusts_quick_errors() {
+    for (kind, asks) in [(ASKS, 3), (ANSWERS, 0)] {
+        assert!(!breaks("failing", kind, &listener(asks, Fault::None)));
+        assert!(breaks("failing", kind, &listener(asks, Fault::TrustsFailures)));
+    }
+    assert!(breaks("stuck", ASKS, &listener(3, Fault::BlindToHeat)));
+}
+
+#[test]
+fn asking_is_broken_by_who_asks_all_alike_or_too_little() {
+    assert!(!breaks("asked", ASKS, &listener(3, Fault::None)));
+    assert!(breaks("asked", ASKS, &listener(3, Fault::AsksAllAlike)));
+    assert!(breaks("asked", ASKS, &listener(3, Fault::AsksTooLittle)));
+}
+
+#[test]
+fn unheard_is_broken_by_who_goes_by_reports_alone() {
+    assert!(!breaks("unheard", ANSWERS, &listener(0, Fault::None)));
+    assert!(breaks("unheard", ANSWERS, &listener(0, Fault::NeverLooksElsewhere)));
+}
+
+#[test]
+fn subsets_are_broken_by_places_by_slices_and_by_all_using_the_same() {
+    let subset = Kind::Subset(12);
+    assert!(breaks("subset", subset, &wrong::first_of_the_file));
+    assert!(breaks("subset", subset, &wrong::fair_coin));
+    assert!(breaks("subset-change", subset, &wrong::slices));
+    assert!(breaks("subset-even", subset, &wrong::everybody_the_same));
+    assert!(
+        !breaks("subset", subset, &wrong::slices)
+            && !breaks("subset-change", subset, &wrong::everybody_the_same)
+    );
+}
+
+#[test]
+fn sessions_are_broken_by_who_clings_and_by_who_lets_go() {
+    assert!(!breaks("session", Kind::Sessions, &reporting::keeps));
+    assert!(breaks("session", Kind::Sessions, &reporting::clings_to_the_dead));
+    assert!(breaks("session", Kind::Sessions, &reporting::clings_to_the_full));
+    assert!(breaks("session", Kind::Sessions, &reporting::clings_to_the_tried));
+    assert!(breaks("session", Kind::Sessions, &reporting::drops_at_weight_zero));
+    assert!(breaks("session", Kind::Sessions, &wrong::fair_coin), "who knows no sessions");
+}
+
+#[test]
+fn small_is_broken_by_backups_that_step_in_for_full_servers() {
+    assert!(breaks("small", Kind::Chance, &wrong::backups_for_the_full));
 }

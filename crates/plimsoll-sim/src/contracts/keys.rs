@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use plimsoll_traffic::Dice;
 
 use super::promise::{Kind, Spread};
-use super::subject::{End, Maker, Stand};
+use super::subject::{End, Maker, Stand, Subject};
 use super::{Reading, Unit};
 
 const SERVERS: usize = 10;
@@ -71,6 +71,32 @@ pub(super) fn removal(kind: Kind, make: &Maker<'_>, seed: u64) -> Reading {
         moved(&before, &owners(make, &left, None, seed), &gone.name)
     });
     Reading::Measured { figure: worst.fold(0.0, f64::max), bound: spread.moved, unit: Unit::Part }
+}
+
+/// Where each key is now.
+fn places(subject: &mut dyn Subject) -> Vec<Option<usize>> {
+    let mut dice = Dice::new(7);
+    let mut place = |_| {
+        let server = subject.pick(dice.next(), &[])?;
+        subject.end(server, End::Answered);
+        Some(server)
+    };
+    (0..KEYS).map(&mut place).collect()
+}
+
+/// The server is back after a second.
+pub(super) fn back(kind: Kind, make: &Maker<'_>, seed: u64) -> Reading {
+    if let Err(unpromised) = spread(kind) {
+        return unpromised;
+    }
+    let mut subject = make(&Stand::equal(SERVERS), seed);
+    let before = places(&mut *subject);
+    subject.refuse(3);
+    places(&mut *subject);
+    subject.wait(1_001_000);
+    let after = places(&mut *subject);
+    let moved = before.iter().zip(after).filter(|(before, after)| *before != after).count();
+    Reading::Measured { figure: moved as f64 / KEYS as f64, bound: 0.0, unit: Unit::Part }
 }
 
 pub(super) fn agreement(kind: Kind, make: &Maker<'_>, seed: u64) -> Reading {

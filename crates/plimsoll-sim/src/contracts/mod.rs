@@ -4,16 +4,23 @@
 //! holds, or why this policy promises nothing of the kind. Contracts own the traffic and judge what they see; they must never look
 //! inside a policy, so that a wrong one can stand in its place, and must never pass because of a lucky seed.
 
+mod bounds;
 mod keys;
+mod levels;
+mod list;
 mod load;
 mod promise;
+mod reports;
+mod sessions;
 mod shares;
 mod small;
 mod statistics;
 mod subject;
+mod subsets;
 
-use plimsoll_config::model::Balance;
+use plimsoll_config::model::Backend;
 
+pub use list::CONTRACTS;
 pub use promise::{Kind, Promise, Spread, policies};
 pub use statistics::{RARE, chi_square, chi_square_bound, share_bound};
 pub use subject::{End, Maker, Plimsoll, Stand, Subject};
@@ -54,6 +61,8 @@ pub enum Unit {
     Part,
     /// Requests.
     Requests,
+    /// Servers.
+    Servers,
     /// Cases in which the contract was broken.
     Cases,
     /// Seconds.
@@ -90,78 +99,12 @@ impl Unit {
             Unit::ChiSquare => "chi-square",
             Unit::Part => "part",
             Unit::Requests => "requests",
+            Unit::Servers => "servers",
             Unit::Cases => "cases",
             Unit::Seconds => "seconds",
         }
     }
 }
-
-/// All of them, in the order in which they are shown.
-pub const CONTRACTS: [Contract; 15] = [
-    Contract { name: "uniform", says: "ten equal, idle servers get equally many", measure: shares::uniform },
-    Contract { name: "weights", says: "weights of 1 to 10 are kept", measure: shares::weights },
-    Contract {
-        name: "one-down",
-        says: "with one of four down, the others keep their weights",
-        measure: shares::one_down,
-    },
-    Contract {
-        name: "smooth",
-        says: "with weights 10, 1, 1, … nobody is ahead or behind in any window",
-        measure: shares::smooth,
-    },
-    Contract {
-        name: "starvation",
-        says: "no idle server of ten waits longer for its next request",
-        measure: shares::starvation,
-    },
-    Contract {
-        name: "ties",
-        says: "among 200 idle servers, fullest and emptiest are close",
-        measure: shares::ties,
-    },
-    Contract {
-        name: "herd",
-        says: "an empty server among nine full ones gets no more of the next",
-        measure: load::herd,
-    },
-    Contract {
-        name: "stuck",
-        says: "one of fifty that never answers gets no more of all requests",
-        measure: load::stuck,
-    },
-    Contract {
-        name: "failing",
-        says: "one of fifty that fails at once gets no more of all requests",
-        measure: load::failing,
-    },
-    Contract {
-        name: "small",
-        says: "1 to 6 servers, every state of each: only what can serve, and the less busy",
-        measure: small::choices,
-    },
-    Contract {
-        name: "small-shares",
-        says: "1 to 6 servers, whichever are down: those left share evenly",
-        measure: small::shares,
-    },
-    Contract { name: "outage", says: "a server that is down moves no key of another", measure: keys::outage },
-    Contract {
-        name: "removal",
-        says: "a server that is taken out moves few keys of others",
-        measure: keys::removal,
-    },
-    Contract {
-        name: "agreement",
-        says: "instances agree on every key, whatever the order of the file",
-        measure: keys::agreement,
-    },
-    Contract {
-        name: "order",
-        says: "a later server gets something only while the earlier ones are full",
-        measure: small::order,
-    },
-];
 
 /// Holds one policy, made by `make`, against all contracts.
 pub fn hold(promise: &Promise, make: &Maker<'_>, seed: u64) -> Vec<Finding> {
@@ -176,7 +119,7 @@ pub fn hold(promise: &Promise, make: &Maker<'_>, seed: u64) -> Vec<Finding> {
         .collect()
 }
 
-/// Makes production's balancer with this policy.
-pub fn maker(balance: &Balance) -> impl Fn(&[Stand], u64) -> Box<dyn Subject> {
-    |servers: &[Stand], seed| Box::new(Plimsoll::new(balance, servers, seed))
+/// Makes production's balancer for a backend, which is without servers here.
+pub fn maker(backend: &Backend) -> impl Fn(&[Stand], u64) -> Box<dyn Subject> {
+    |servers: &[Stand], seed| Box::new(Plimsoll::new(backend, servers, seed))
 }

@@ -3,7 +3,9 @@
 //! A policy comes in by one line of `policies`. A kind says how a choice is made, in the terms of the theory that gives the bounds; it
 //! must never be finer than what users are told in `docs/CONFIGURATION.md`.
 
-use plimsoll_config::model::{Balance, Ewma, Hash, HashKey, HashMethod};
+use std::time::Duration;
+
+use plimsoll_config::model::{Backend, Balance, Ewma, Hash, HashKey, HashMethod, Prequal, Probe, Subset};
 
 /// A policy under its name, with its kind.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,8 +14,8 @@ pub struct Promise {
     pub name: &'static str,
     /// What it promises.
     pub kind: Kind,
-    /// The policy.
-    pub balance: Balance,
+    /// The backend, without servers. Where it has a subset, the instance is told by the seed.
+    pub backend: Backend,
 }
 
 /// How a policy chooses.
@@ -31,6 +33,15 @@ pub enum Kind {
     Keys(Spread),
     /// The first in the list that has room.
     Order,
+    /// By what servers report; while nobody does, the best of two.
+    Reports {
+        /// It asks so often for each request; 0: servers report with their answers.
+        asks: u32,
+    },
+    /// The best of two among so many servers, which are this instance's.
+    Subset(u32),
+    /// Where the session belongs; else as its policy has it, the best of two.
+    Sessions,
 }
 
 /// How far a mapping of keys is from the weights.
@@ -42,30 +53,54 @@ pub struct Spread {
     pub outage: f64,
     /// The part of the other servers' keys that moves, at most, when a server is taken out.
     pub moved: f64,
+    /// The most that a server may have in flight, as a multiple of its part of all.
+    pub bound: Option<f64>,
 }
 
 /// Maglev with a hundred slots a server or more: within 1 % (Eisenbud et al., 2016), and some churn. The slots that follow those of one
 /// server belong to the others only roughly by weight: a light one was seen 6 % off beside heavy ones.
-const MAGLEV: Spread = Spread { error: 0.01 / 3.0, outage: 0.025, moved: 0.02 };
+const MAGLEV: Spread = Spread { error: 0.01 / 3.0, outage: 0.025, moved: 0.02, bound: None };
 
 /// 160 points a server of weight 1, at random places: the parts of a circle vary by 1 in the root of the points. Exact when one goes.
-const RING: Spread = Spread { error: 0.08, outage: 0.08, moved: 0.0 };
+const RING: Spread = Spread { error: 0.08, outage: 0.08, moved: 0.0, bound: None };
 /// A score for each server: by weight but for the chance of the keys. Exact when one goes.
-const RENDEZVOUS: Spread = Spread { error: 0.0, outage: 0.0, moved: 0.0 };
+pub(super) const RENDEZVOUS: Spread = Spread { error: 0.0, outage: 0.0, moved: 0.0, bound: None };
+/// What is said of bounded loads: 25 % above the mean.
+const BOUND: u32 = 125;
+/// How often `prequal` asks for each request, unless told otherwise.
+const ASKS: u32 = 3;
+/// The least that a subset may have.
+const SUBSET: u32 = 12;
 
-/// All policies.
+/// All policies, and what goes before a policy: subsets and sticky sessions.
 pub fn policies() -> Vec<Promise> {
-    let promise = |name, kind, balance| Promise { name, kind, balance };
-    let hash = |method, bound| Balance::Hash(Hash { key: HashKey::ClientIp, method, bound });
+    let promise =
+        |name, kind, balance| Promise { name, kind, backend: Backend::new("verified", Vec::new(), balance) };
+    let hash = |name, method, spread: Spread, bound: Option<u32>| {
+        let spread = Spread { bound: bound.map(|bound| f64::from(bound) / 100.0), ..spread };
+        promise(name, Kind::Keys(spread), Balance::Hash(Hash { key: HashKey::ClientIp, method, bound }))
+    };
+    let prequal = |asks: u32| {
+        let probe = (asks > 0).then(|| Probe { path: "/load".to_owned(), rate: asks * 100 });
+        Balance::Prequal(Prequal { quantile: 84, age: Duration::from_secs(1), probe })
+    };
+    let subset = promise("subset", Kind::Subset(SUBSET), Balance::P2c);
+    let instance = Subset { size: SUBSET, instance: "instance".to_owned() };
     vec![
         promise("p2c", Kind::BestOf(2), Balance::P2c),
         promise("round_robin", Kind::Turns, Balance::RoundRobin),
         promise("least_conn", Kind::Best, Balance::LeastConn),
         promise("ewma", Kind::BestOf(2), Balance::Ewma(Ewma::default())),
+        promise("prequal", Kind::Reports { asks: ASKS }, prequal(ASKS)),
+        promise("prequal_answers", Kind::Reports { asks: 0 }, prequal(0)),
         promise("random", Kind::Chance, Balance::Random),
-        promise("hash", Kind::Keys(MAGLEV), hash(HashMethod::Maglev, None)),
-        promise("hash_ring", Kind::Keys(RING), hash(HashMethod::Ring, None)),
-        promise("hash_rendezvous", Kind::Keys(RENDEZVOUS), hash(HashMethod::Rendezvous, None)),
+        hash("hash", HashMethod::Maglev, MAGLEV, None),
+        hash("hash_ring", HashMethod::Ring, RING, None),
+        hash("hash_rendezvous", HashMethod::Rendezvous, RENDEZVOUS, None),
+        hash("hash_bound", HashMethod::Maglev, MAGLEV, Some(BOUND)),
+        hash("hash_ring_bound", HashMethod::Ring, RING, Some(BOUND)),
         promise("first", Kind::Order, Balance::First),
+        Promise { backend: Backend { subset: Some(instance), ..subset.backend.clone() }, ..subset },
+        promise("sticky", Kind::Sessions, Balance::P2c),
     ]
 }

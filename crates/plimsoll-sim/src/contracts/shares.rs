@@ -11,6 +11,8 @@ use super::{Reading, Unit};
 
 const EQUAL: usize = 10;
 const FIRST_TAKES_ALL: Reading = Reading::Unpromised("idle, the first server takes everything");
+/// The list of contracts holds these as what they come down to.
+const NOT_ITSELF: Reading = Reading::Unpromised("what chooses among idle servers is another policy");
 
 /// Chooses for each of `requests` random keys and ends each before the next; who was chosen, in order. A request that
 /// nobody took is left out, which every contract notices as a missing share.
@@ -155,6 +157,7 @@ pub(super) fn starvation(kind: Kind, make: &Maker<'_>, seed: u64) -> Reading {
         Kind::BestOf(d) => EQUAL as f64 + gap_bound(f64::from(d) * part, requests),
         Kind::Best => 2.0 * EQUAL as f64,
         Kind::Keys(spread) => gap_bound(part * (1.0 - RARE * spread.error), requests),
+        Kind::Reports { .. } | Kind::Subset(_) | Kind::Sessions => return NOT_ITSELF,
     };
     let mut subject = make(&Stand::equal(EQUAL), seed);
     let choices = idle_choices(&mut *subject, requests, seed);
@@ -177,6 +180,7 @@ pub(super) fn ties(kind: Kind, make: &Maker<'_>, seed: u64) -> Reading {
         Kind::BestOf(_) | Kind::Best => 0.08,
         Kind::Order => return FIRST_TAKES_ALL,
         Kind::Chance | Kind::Keys(_) => return Reading::Unpromised("chance or the key decides, not load"),
+        Kind::Reports { .. } | Kind::Subset(_) | Kind::Sessions => return NOT_ITSELF,
     };
     let mut subject = make(&Stand::equal(SERVERS), seed);
     let chosen = counts(&idle_choices(&mut *subject, SERVERS as u64 * EACH, seed), SERVERS);

@@ -13,14 +13,14 @@ use super::subject::{End, Maker, Stand, Subject};
 use super::{Reading, Unit};
 
 /// The largest backend whose servers take every state.
-const LARGEST: usize = 6;
+pub(super) const LARGEST: usize = 6;
 /// The largest backend whose servers are also of every role.
-const WITH_ROLES: usize = 4;
+pub(super) const WITH_ROLES: usize = 4;
 /// What a server takes at once here.
-const ROOM: u32 = 2;
+pub(super) const ROOM: u32 = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
+pub(super) enum Role {
     Primary,
     Backup,
     /// Of weight 0.
@@ -28,7 +28,7 @@ enum Role {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+pub(super) enum State {
     Idle,
     Busy,
     Full,
@@ -36,11 +36,11 @@ enum State {
     Tried,
 }
 
-const ROLES: [Role; 3] = [Role::Primary, Role::Backup, Role::Off];
-const STATES: [State; 5] = [State::Idle, State::Busy, State::Full, State::Down, State::Tried];
+pub(super) const ROLES: [Role; 3] = [Role::Primary, Role::Backup, Role::Off];
+pub(super) const STATES: [State; 5] = [State::Idle, State::Busy, State::Full, State::Down, State::Tried];
 
 /// Every way to give each of `n` places one of `values`.
-fn every<T: Copy>(values: &[T], n: usize) -> impl Iterator<Item = Vec<T>> {
+pub(super) fn every<T: Copy>(values: &[T], n: usize) -> impl Iterator<Item = Vec<T>> {
     let all = values.len().pow(n as u32);
     (0..all).map(move |number| {
         let digit = |place: usize| number / values.len().pow(place as u32) % values.len();
@@ -65,7 +65,7 @@ pub(super) fn choices(kind: Kind, make: &Maker<'_>, seed: u64) -> Reading {
     Reading::Measured { figure: broken as f64, bound: 0.0, unit: Unit::Cases }
 }
 
-fn stand(number: usize, role: Role) -> Stand {
+pub(super) fn stand(number: usize, role: Role) -> Stand {
     Stand {
         weight: u16::from(role != Role::Off),
         backup: role == Role::Backup,
@@ -103,7 +103,7 @@ fn case(kind: Kind, subject: &mut dyn Subject, roles: &[Role], states: &[State],
     right
 }
 
-fn load(state: State, role: Role) -> u32 {
+pub(super) fn load(state: State, role: Role) -> u32 {
     match state {
         State::Busy if role != Role::Off => 1,
         State::Full if role != Role::Off => ROOM,
@@ -113,7 +113,7 @@ fn load(state: State, role: Role) -> u32 {
 
 /// What users are told: primaries that are up, then backups that are up, then whoever may be tried; never one that is full, tried
 /// or without weight; and full primaries don't bring in the backups.
-fn is_right(kind: Kind, roles: &[Role], states: &[State], chosen: Option<usize>) -> bool {
+pub(super) fn is_right(kind: Kind, roles: &[Role], states: &[State], chosen: Option<usize>) -> bool {
     let of = |role: Role| (0..roles.len()).filter(move |&i| roles[i] == role && states[i] != State::Tried);
     let up = |role: Role| of(role).filter(|&i| states[i] != State::Down).collect::<Vec<_>>();
     let class =

@@ -7,8 +7,10 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use plimsoll_config::model::{self, Balance};
-use plimsoll_traffic::{Ask, Backend, Balancer, Dice, Lease, Micros, NoServer, Outcome, Verdict};
+use plimsoll_config::model;
+use plimsoll_traffic::{
+    Ask, Backend, Balancer, Dice, Lease, Micros, NoServer, Outcome, Report, Session, Verdict,
+};
 
 /// A server as a contract sets it up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +19,8 @@ pub struct Stand {
     pub name: String,
     /// 0 takes nothing.
     pub weight: u16,
+    /// 0 serves first.
+    pub priority: u8,
     /// Serves only when no other can.
     pub backup: bool,
     /// Requests in flight at once.
@@ -26,7 +30,13 @@ pub struct Stand {
 impl Stand {
     /// A server of weight 1 with room for everything, named by its number.
     pub fn numbered(number: usize) -> Stand {
-        Stand { name: format!("server-{number}"), weight: 1, backup: false, max_requests: u32::MAX }
+        Stand {
+            name: format!("server-{number}"),
+            weight: 1,
+            priority: 0,
+            backup: false,
+            max_requests: u32::MAX,
+        }
     }
 
     /// `n` of them.
@@ -59,6 +69,37 @@ pub trait Subject {
     fn refuse(&mut self, server: usize);
     /// Microseconds pass.
     fn wait(&mut self, microseconds: u64);
+    /// As `pick`, for a request that belongs to a session. Who knows no sessions goes by its key, or picks.
+    fn keep(&mut self, session: Session, tried: &[u32]) -> Option<usize> {
+        match session {
+            Session::Key(key) => self.pick(key, tried),
+            Session::Server(_) => self.pick(0, tried),
+        }
+    }
+    /// The server that is to be asked for its load now, if any.
+    fn asks(&mut self) -> Option<usize> {
+        None
+    }
+    /// A server says how many requests are in flight there and how long one takes, in microseconds.
+    fn hear(&mut self, _server: usize, _in_flight: u32, _latency: f32) {}
+}
+
+/// A subject whose requests all belong to sessions that go by their keys.
+pub(super) struct ByKey(pub(super) Box<dyn Subject>);
+
+impl Subject for ByKey {
+    fn pick(&mut self, key: u64, tried: &[u32]) -> Option<usize> {
+        self.0.keep(Session::Key(key), tried)
+    }
+    fn end(&mut self, server: usize, how: End) {
+        self.0.end(server, how);
+    }
+    fn refuse(&mut self, server: usize) {
+        self.0.refuse(server);
+    }
+    fn wait(&mut self, microseconds: u64) {
+        self.0.wait(microseconds);
+    }
 }
 
 /// Makes a subject for these servers; the same seed makes the same one.
@@ -73,20 +114,32 @@ pub struct Plimsoll {
 }
 
 impl Plimsoll {
-    /// Stands a policy before these servers.
-    pub fn new(balance: &Balance, servers: &[Stand], seed: u64) -> Plimsoll {
+    /// Stands a backend without servers before these. The seed tells one instance from another too.
+    pub fn new(backend: &model::Backend, servers: &[Stand], seed: u64) -> Plimsoll {
         let server = |stand: &Stand| model::Server {
             weight: stand.weight,
             backup: stand.backup,
+            priority: stand.priority,
             max_requests: stand.max_requests,
             ..model::Server::new(&stand.name, model::Address::Name(stand.name.clone(), 80))
         };
         let servers: Vec<model::Server> = servers.iter().map(server).collect();
         let leases = servers.iter().map(|_| VecDeque::new()).collect();
-        let spec = model::Backend::new("verified", servers, balance.clone());
+        let mut spec = model::Backend { servers, ..backend.clone() };
+        if let Some(subset) = &mut spec.subset {
+            subset.instance = format!("{}-{seed}", subset.instance);
+        }
         let mut dice = Dice::new(seed);
         let balancer = Balancer::new(Arc::new(Backend::new(&spec, None)), &mut dice);
         Plimsoll { balancer, dice, now: Micros(0), leases }
+    }
+}
+
+impl Plimsoll {
+    fn hold(&mut self, lease: Lease) -> usize {
+        let server = lease.index() as usize;
+        self.leases[server].push_back(lease);
+        server
     }
 }
 
@@ -94,11 +147,7 @@ impl Subject for Plimsoll {
     fn pick(&mut self, key: u64, tried: &[u32]) -> Option<usize> {
         let ask = Ask { now: self.now, key, tried };
         match self.balancer.pick(&ask, &mut self.dice) {
-            Ok(lease) => {
-                let server = lease.index() as usize;
-                self.leases[server].push_back(lease);
-                Some(server)
-            }
+            Ok(lease) => Some(self.hold(lease)),
             Err(NoServer::Full | NoServer::Tried | NoServer::None) => None,
         }
     }
@@ -119,5 +168,23 @@ impl Subject for Plimsoll {
 
     fn wait(&mut self, microseconds: u64) {
         self.now = Micros(self.now.0 + microseconds);
+    }
+
+    /// As production's routes: the session's own server, or whom the policy picks.
+    fn keep(&mut self, session: Session, tried: &[u32]) -> Option<usize> {
+        let ask = Ask { now: self.now, key: 0, tried };
+        match self.balancer.keep(session, &ask) {
+            Some(lease) => Some(self.hold(lease)),
+            None => self.pick(0, tried),
+        }
+    }
+
+    fn asks(&mut self) -> Option<usize> {
+        self.balancer.next_probe(&mut self.dice).map(|server| server as usize)
+    }
+
+    fn hear(&mut self, server: usize, in_flight: u32, latency: f32) {
+        let report = Report { in_flight: Some(in_flight), latency: Some(latency), ..Report::default() };
+        self.balancer.hear(server as u32, &report, None, self.now);
     }
 }

@@ -20,12 +20,16 @@ pub(crate) type Rule = Box<dyn FnMut(&mut Fleet, u64, &[u32]) -> Option<usize>>;
 
 /// A fleet with a rule.
 pub(crate) struct Ruled {
-    fleet: Fleet,
+    pub(crate) fleet: Fleet,
     rule: Rule,
 }
 
 impl Ruled {
     pub(crate) fn boxed(servers: &[Stand], seed: u64, rule: Rule) -> Box<dyn Subject> {
+        Box::new(Ruled::new(servers, seed, rule))
+    }
+
+    pub(crate) fn new(servers: &[Stand], seed: u64, rule: Rule) -> Ruled {
         let n = servers.len();
         let fleet = Fleet {
             servers: servers.to_vec(),
@@ -35,7 +39,7 @@ impl Ruled {
             now: 0,
             dice: Dice::new(seed),
         };
-        Box::new(Ruled { fleet, rule })
+        Ruled { fleet, rule }
     }
 }
 

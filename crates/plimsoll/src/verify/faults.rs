@@ -144,6 +144,11 @@ async fn failing(stage: &mut Stage) -> Result<(), String> {
             return Ok(());
         }
         Kind::BestOf(d) => (f64::from(d) * part).min(1.0),
+        Kind::Keys(spread) if spread.bound.is_some() => {
+            let why = "what is above the bound elsewhere goes to whoever is idle";
+            stage.found("failing", FAILING, Reading::Unpromised(why));
+            return Ok(());
+        }
         // A key may be with any server; what counts is how many keys there are.
         Kind::Keys(spread) => part * (1.0 + 5.0 * spread.error),
         _ => part,

@@ -62,7 +62,7 @@ fn promises(names: &[String]) -> Result<Vec<Promise>, String> {
 }
 
 fn inside(chosen: &[Promise], seed: u64) -> Vec<Finding> {
-    chosen.iter().flat_map(|promise| hold(promise, &maker(&promise.balance), seed)).collect()
+    chosen.iter().flat_map(|promise| hold(promise, &maker(&promise.backend), seed)).collect()
 }
 
 fn finish(json: bool, findings: &[Finding], notes: &[String]) -> Exit {

@@ -67,6 +67,12 @@ impl Site {
         if weights.len() != controls.len() || weights.contains(&0) {
             return Err("--weights names one weight, above 0, for each of --control".to_owned());
         }
+        if matches!(promise.kind, Kind::Reports { .. } | Kind::Subset(_) | Kind::Sessions) {
+            return Err(format!(
+                "what {} promises cannot be seen from outside; plimsoll verify --policy {} runs it in this program",
+                promise.name, promise.name
+            ));
+        }
         if matches!(promise.kind, Kind::Keys(_)) && args.key.is_none() {
             return Err("a hash goes by a key: name it, for example --key header:x-user".to_owned());
         }
