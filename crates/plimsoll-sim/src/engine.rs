@@ -255,7 +255,7 @@ impl<'a> Run<'a> {
         }
         self.look(index);
         self.surroundings.bin.arrived += 1;
-        self.clients.save();
+        self.clients.save(self.now);
         let slot = self.requests.add(arrived);
         self.begin_try(slot);
     }
@@ -277,7 +277,7 @@ impl<'a> Run<'a> {
         let request = self.requests.at(slot);
         request.began = now;
         let worker = request.worker as usize;
-        self.front.save(worker, self.world.proxy.budget);
+        self.front.save(worker, self.world.proxy.budget, now);
         if let Some(patience) = self.world.client.patience {
             self.events.push(self.after(patience), Event::PatienceEnds { request: slot, life });
         }

@@ -19,6 +19,8 @@ use crate::world::World;
 
 /// Nanoseconds in a microsecond.
 const MICRO: u64 = 1_000;
+/// How often production's workers hand over what requests have earned, in nanoseconds.
+const DEPOSIT_EVERY: u64 = 50_000_000;
 
 /// What holds a place on a server until it is given back to `Front::end`.
 #[derive(Debug)]
@@ -40,8 +42,9 @@ enum Hold {
 struct Worker {
     balancer: Rc<Balancer>,
     dice: Dice,
-    /// Handed over when somebody asks: then a worker knows what it has itself earned.
     savings: Savings,
+    /// When they were handed over last, in nanoseconds.
+    handed: u64,
 }
 
 /// What became of an attempt.
@@ -212,17 +215,23 @@ impl Front {
         }
     }
 
-    /// A request reaches its balancer.
-    pub(crate) fn save(&self, worker: usize, share: model::Share) {
+    /// A request reaches its balancer. What was saved is handed over as often as production's workers do it: what lies about for longer
+    /// would count as new when it is.
+    pub(crate) fn save(&mut self, worker: usize, share: model::Share, now: u64) {
         if let Front::Production(production) = self {
-            production.workers[worker].savings.save(share);
+            let Worker { balancer, savings, handed, .. } = &mut production.workers[worker];
+            savings.save(share);
+            if now - *handed >= DEPOSIT_EVERY {
+                *handed = now;
+                savings.hand_over(&balancer.backend().budget, Micros(now / MICRO).millis());
+            }
         }
     }
 
     /// Leave for another attempt, and after how many milliseconds. A reference keeps to no budget.
     pub(crate) fn permit(&mut self, worker: usize, wish: &Wish, now: u64) -> Result<u64, Denied> {
         let Front::Production(production) = self else { return Ok(0) };
-        let Worker { balancer, dice, savings } = &mut production.workers[worker];
+        let Worker { balancer, dice, savings, .. } = &mut production.workers[worker];
         let (budget, now) = (&balancer.backend().budget, Micros(now / MICRO).millis());
         savings.hand_over(budget, now);
         permit(wish, budget, now, dice)
@@ -331,7 +340,12 @@ impl Production {
         let per_instance = dice.len() / self.instances.len();
         let worker = |(index, mut dice): (usize, Dice)| {
             let backend = Arc::clone(&self.instances[index / per_instance]);
-            Worker { balancer: Balancer::new(backend, &mut dice), dice, savings: Savings::default() }
+            Worker {
+                balancer: Balancer::new(backend, &mut dice),
+                dice,
+                savings: Savings::default(),
+                handed: 0,
+            }
         };
         self.workers = dice.into_iter().enumerate().map(worker).collect();
     }

@@ -65,13 +65,10 @@ impl Recent {
     /// as a pick each time, one that is never busy, since it fails at once, would be last in picks by far, and win all ties.)
     pub(crate) fn lightest(&self, all: &[u32], standing: impl Fn(u32) -> Standing) -> u32 {
         let mut second: Option<Standing> = None; // in picks, of those with the same load as the best
+        let mut heaviest = 0;
         let lighter = |best: Standing, next: Standing| match best.by_load(&next) {
-            Ordering::Less => {
-                self.level(&next, &best);
-                best
-            }
+            Ordering::Less => best,
             Ordering::Greater => {
-                self.level(&best, &next);
                 second = None;
                 next
             }
@@ -83,7 +80,13 @@ impl Recent {
                 fewer
             }
         };
-        let best = all.iter().map(|&index| standing(index)).reduce(lighter).expect("there is at least one");
+        let weighed = |index: &u32| {
+            let standing = standing(*index);
+            heaviest = standing.weight.max(heaviest);
+            standing
+        };
+        let best = all.iter().map(weighed).reduce(lighter).expect("there is at least one");
+        self.level(all, &best, heaviest, standing);
         if let Some(second) = second {
             self.catch_up(&best, &second);
         }
@@ -102,17 +105,20 @@ impl Recent {
         }
     }
 
-    /// One that was passed over for its load had no fewer picks than the one taken, each for its weight.
+    /// Nobody had fewer picks than the one taken, each for its weight. Of those with the same load nobody had, so this is about those passed
+    /// over; and only when all were compared it is known who is taken. Nearly all are past the threshold, and nothing more is asked of them.
     #[inline]
-    fn level(&self, passed: &Standing, taken: &Standing) {
-        let (picks, least) = (&self.picks[passed.index as usize], self.picks[taken.index as usize].get());
-        let least = if passed.weight == taken.weight {
-            least
-        } else {
-            least.saturating_mul(passed.weight) / taken.weight
+    fn level(&self, all: &[u32], taken: &Standing, heaviest: u64, standing: impl Fn(u32) -> Standing) {
+        let picks = self.picks[taken.index as usize].get();
+        let least = |weight: u64| {
+            if weight == taken.weight { picks } else { picks.saturating_mul(weight) / taken.weight.max(1) }
         };
-        if picks.get() < least {
-            picks.set(least);
+        let threshold = least(heaviest);
+        for &index in all {
+            let own = &self.picks[index as usize];
+            if own.get() < threshold {
+                own.set(own.get().max(least(standing(index).weight)));
+            }
         }
     }
 
@@ -179,8 +185,22 @@ mod tests {
         let heavy = Standing { index: 1, in_flight: 9, weight: 3 };
         assert_eq!(recent.lightest(&[0, 1], |index| if index == 0 { light } else { heavy }), 0);
         assert_eq!(recent.compare((1, 3), (0, 1)), Ordering::Equal);
-        recent.level(&light, &Standing { weight: 9, ..heavy });
+        recent.level(&[0, 1], &Standing { weight: 9, ..heavy }, 9, |_| light);
         assert_eq!(recent.picks[0].get(), 2 * PICK, "never fewer than before");
+    }
+
+    #[test]
+    fn who_is_passed_over_is_raised_to_the_picks_of_who_is_taken_wherever_both_stand() {
+        for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2]] {
+            let picks = [9 * PICK, PICK, 5 * PICK].map(Cell::new).into();
+            let recent = Recent { picks, halved: Cell::new(Millis(0)) };
+            // The second is busy.
+            let standing = |index| Standing { index, in_flight: u64::from(index == 1), weight: 1 };
+            assert_eq!(recent.lightest(&order, standing), 2);
+            // And who is taken is one pick behind the next of the same load at most: see `catch_up`.
+            let picks: Vec<u64> = recent.picks.iter().map(|p| p.get() / PICK).collect();
+            assert_eq!(picks, [9, 5, 8], "{order:?}");
+        }
     }
 
     #[test]

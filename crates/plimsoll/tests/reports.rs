@@ -84,12 +84,15 @@ fn fast_and_slow(to_requests: bool, to_probes: bool) -> Vec<Reporter> {
 
 #[test]
 fn prequal_goes_by_what_servers_report_with_their_answers() {
-    // Seventeen servers, four of them fast: of four in all, so few reports are left at times that all are served alike.
+    // Seventeen servers, four of them fast: more than 16, so that not all are heard of.
     let servers: Vec<Reporter> = (0..5).flat_map(|_| fast_and_slow(true, true)).skip(3).collect();
     let program = before(&servers, "balance = { policy = \"prequal\", age = \"1m\" }");
     let got = spread(&program, &servers, 800);
     let fast: usize = got.iter().skip(2).step_by(4).sum();
-    assert!(fast > 450 && got.iter().all(|&got| got > 4), "by chance the four fast ones get 188: {got:?}");
+    // The rule alone, run apart 400 times, gives the four fast ones 605 with a deviation of 16; by chance they would have 188.
+    assert!((541..=669).contains(&fast), "{fast} of 800: {got:?}");
+    // One pick in four is p2c's, which serves all alike: 12 each.
+    assert!(got.iter().all(|&got| got > 4), "{got:?}");
     assert_eq!(servers.iter().map(|server| server.probes.load(SeqCst)).sum::<usize>(), 0, "nobody asked");
 }
 
