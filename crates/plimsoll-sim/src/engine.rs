@@ -442,13 +442,14 @@ impl<'a> Run<'a> {
             self.events.push(at, Event::NewTry { request: slot, life });
             return;
         }
-        let (index, high, client) = (request.index, request.high, request.client);
+        let (index, key, high, client) = (request.index, request.key, request.high, request.client);
         let waited = (self.now - request.sent) as f64 / self.unit;
         self.surroundings.bin.good += u64::from(end == End::Good);
         if index >= self.warm {
             let batch = (index - self.warm) * BATCHES as u64 / (self.total - self.warm);
             self.report.end(end, waited, batch as usize);
             self.report.count_high(high, end);
+            self.report.count_modest(self.streams.is_modest(key), end);
         }
         self.requests.remove(slot);
         self.think(client);

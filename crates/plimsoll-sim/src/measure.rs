@@ -49,6 +49,8 @@ pub enum Measure {
     TimedOut,
     /// Requests of the high class that were answered well, as a part of all of that class.
     HighGood,
+    /// Requests of all keys but the commonest that were answered well, as a part of all of those.
+    ModestGood,
     /// Requests that never ended.
     Stuck,
     /// Keys that have another server after a removal, as a part of all.
@@ -104,6 +106,7 @@ impl Measure {
             Measure::Refused => "refused",
             Measure::TimedOut => "timed_out",
             Measure::HighGood => "high_good",
+            Measure::ModestGood => "modest_good",
             Measure::Stuck => "stuck",
             Measure::Moved => "moved",
             Measure::Disturbed => "disturbed",
@@ -139,6 +142,7 @@ impl Measure {
             Measure::Refused => part(report.ends.refused),
             Measure::TimedOut => part(report.ends.timed_out),
             Measure::HighGood => report.high.good as f64 / report.high.all() as f64,
+            Measure::ModestGood => report.modest.good as f64 / report.modest.all() as f64,
             Measure::Stuck => report.stuck as f64,
             Measure::Moved => moved.map_or(f64::NAN, |m| m.moved),
             Measure::Disturbed => moved.map_or(f64::NAN, |m| m.moved - m.had_to),

@@ -104,6 +104,8 @@ pub struct Report {
     pub ends: Ends,
     /// How those of the high class ended, which are part of all.
     pub high: Ends,
+    /// How those ended whose key is not the commonest; none where each has its own.
+    pub modest: Ends,
     /// Of all that arrived, those that were still on their way when nothing more could happen.
     pub stuck: u64,
     /// Requests in all; tries of clients beyond the first don't count.
@@ -139,6 +141,7 @@ impl Report {
             batches: vec![(0.0, 0); BATCHES],
             ends: Ends::default(),
             high: Ends::default(),
+            modest: Ends::default(),
             stuck: 0,
             arrived: 0,
             assigned: vec![0; servers],
@@ -173,6 +176,13 @@ impl Report {
         }
     }
 
+    /// If its key is not the commonest, counts it there too.
+    pub(crate) fn count_modest(&mut self, is_modest: bool, end: End) {
+        if is_modest {
+            self.modest.count(end);
+        }
+    }
+
     pub(crate) fn count_load(&mut self, load: usize) {
         self.census[load.min(LEVELS - 1)] += 1;
     }
@@ -183,6 +193,7 @@ impl Report {
         self.batches.extend(&other.batches);
         self.ends.merge(&other.ends);
         self.high.merge(&other.high);
+        self.modest.merge(&other.modest);
         self.stuck += other.stuck;
         self.arrived += other.arrived;
         self.assigned.iter_mut().zip(&other.assigned).for_each(|(a, b)| *a += b);

@@ -54,6 +54,11 @@ impl Streams {
         }
     }
 
+    /// Whether keys come more than once, and this one is not the commonest.
+    pub(crate) fn is_modest(&self, key: u64) -> bool {
+        self.keys.is_some() && key != hash_key(&0u64.to_le_bytes())
+    }
+
     /// One way between a balancer and a server: a fixed half and an exponential half.
     pub(crate) fn delay(&mut self, mean: f64) -> f64 {
         mean / 2.0 * (1.0 + exponential(&mut self.network))
