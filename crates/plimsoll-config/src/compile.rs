@@ -4,6 +4,7 @@
 //! needs more than one key. Reports everything and goes on; whatever could not be made is left out, which is harmless
 //! because a report with an error yields no configuration.
 
+mod adaptive;
 mod admin;
 mod agent;
 mod backend;

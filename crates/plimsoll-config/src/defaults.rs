@@ -97,6 +97,18 @@ pub const CHECK_TIMEOUT: Duration = seconds(2);
 pub const CHECK_FALL: u64 = 3;
 /// See [`CHECK_FALL`].
 pub const CHECK_RISE: u64 = 2;
+/// The least that an adaptive limit becomes: Envoy's.
+pub const ADAPTIVE_LEAST: u64 = 3;
+/// What it begins with: Netflix's.
+pub const ADAPTIVE_START: u64 = 20;
+/// How many times the unloaded latency is no load yet, in hundredths. Capacity is `tolerance` times too high, or latency so much above its least; less than this is noise.
+pub const ADAPTIVE_TOLERANCE: u64 = 120;
+/// See [`ADAPTIVE_TOLERANCE`].
+pub const ADAPTIVE_TOLERANCES: (u64, u64) = (100, 500);
+/// How long an unloaded latency is believed; Envoy measures it each minute.
+pub const ADAPTIVE_PROBE: Duration = seconds(30);
+/// Shortest: what is measured all the time costs capacity all the time.
+pub const SHORTEST_PROBE: Duration = seconds(1);
 /// An agent is asked as often as a server is checked.
 pub const AGENT_EVERY: Duration = CHECK_EVERY;
 /// Statuses that pass, unless told.

@@ -3,6 +3,7 @@
 //! Comes out of `compile`, which has already reported every problem, so a value of these types is always meaningful:
 //! names refer to things that exist, numbers are in range, times are positive. Nothing here knows TOML, files or sockets.
 
+mod adaptive;
 mod address;
 mod admin;
 mod agent;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use self::adaptive::AdaptiveConcurrency;
 pub use self::address::Address;
 pub use self::admin::{Admin, AdminBind, Token};
 pub use self::agent::{Agent, Said, ServerAgent};
@@ -111,6 +113,8 @@ pub struct Backend {
     pub agent_header: Option<String>,
     /// When fewer than so many percent of the servers are well, all that accept connections serve; 0 is never.
     pub panic: u32,
+    /// How servers' limits follow their latency; `None`: they are `max_requests`.
+    pub adaptive: Option<AdaptiveConcurrency>,
     /// Where requests wait while every server is full; `None`: they are refused.
     pub queue: Option<Queue>,
 }
@@ -133,6 +137,7 @@ impl Backend {
             agent: None,
             agent_header: None,
             panic: 0,
+            adaptive: None,
             queue: None,
         }
     }

@@ -4,6 +4,7 @@
 //! mean", "not supported yet", the effective configuration, the schema and, through it, the reference all read it there.
 //! Never holds rules that need more than one key: those are in `compile`.
 
+mod adaptive;
 mod agent;
 mod backends;
 mod discover;

@@ -352,6 +352,8 @@ fn servers(page: &mut Page, snapshot: &Snapshot) {
     rows.iter().for_each(|row| family.histogram(&row.labels, &row.of.1.first_byte));
     let help = "Requests that the server may have in flight.";
     each(page, ("plimsoll_server_max_requests", Kind::Gauge, help), &rows, |(s, _)| s.max_requests);
+    let help = "Requests that the server may have in flight now: `max_requests`, or less where a limit was found out.";
+    each(page, ("plimsoll_server_limit", Kind::Gauge, help), &rows, |(s, _)| s.most());
     let help = "Answers of the server that were not passed on, because another server was asked.";
     let name = "plimsoll_server_answers_retried_total";
     each(page, (name, Kind::Counter, help), &rows, |(_, t)| t.answers_retried);

@@ -150,6 +150,9 @@ fn server(snapshot: &Snapshot, spoken: Option<&Spoken>, (backend, place): (usize
         "priority": server.priority,
         "backup": server.backup,
         "max_requests": server.max_requests,
+        "limit": server.most(),
+        "least_latency_ms": of.limit(place).filter(|known| known.least_latency > 0)
+            .map(|known| milliseconds(known.least_latency)),
         "state": state,
         "state_reason": reason,
         "state_for_seconds": seconds,

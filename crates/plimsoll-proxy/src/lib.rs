@@ -55,7 +55,7 @@ pub use limits::LimitTotals;
 pub use listener::is_for;
 pub use notice::notice;
 pub use plimsoll_http::TraceParent;
-pub use plimsoll_traffic::{Memory, Millis, Remembered};
+pub use plimsoll_traffic::{Limit, Memory, Millis, Remembered};
 pub use proxy::{Proxy, StartError, now};
 pub use snapshot::{Learned, Snapshot};
 pub use stats::{CODES, Stats};

@@ -35,6 +35,8 @@ pub enum Measure {
     Fullest,
     /// Attempts beyond one a request, as a part of all requests.
     Extra,
+    /// Requests on a server of a group, on average over the ends of bins.
+    InFlight,
     /// Looks at a server that found `level` requests or more, as a part of all looks.
     Tail,
     /// Good answers in a unit over the capacity.
@@ -99,6 +101,7 @@ impl Measure {
             Measure::FewestAssigned => "fewest_assigned",
             Measure::Fullest => "fullest",
             Measure::Extra => "extra",
+            Measure::InFlight => "in_flight",
             Measure::Tail => "tail",
             Measure::Goodput => "goodput",
             Measure::Recovery => "recovery",
@@ -135,6 +138,7 @@ impl Measure {
             }
             Measure::Fullest => most() * scope.servers.len() as f64 / sum(scope.servers.clone()),
             Measure::Extra => report.assigned.iter().sum::<u64>() as f64 / report.arrived as f64 - 1.0,
+            Measure::InFlight => in_flight(report, scope),
             Measure::Tail => report.tail(scope.level),
             Measure::Goodput => report.goodput(scope.window),
             Measure::Recovery => report.recovery(),
@@ -162,6 +166,15 @@ fn assigned(report: &Report, scope: &Scope) -> Vec<u64> {
         sums.iter_mut().zip(&bin.assigned).for_each(|(sum, &n)| *sum += u64::from(n));
     }
     sums
+}
+
+/// The mean of what was on each of the servers when bins ended.
+fn in_flight(report: &Report, scope: &Scope) -> f64 {
+    let bins = report.window(scope.window).map(|bin| &bin.load[scope.servers.clone()]);
+    let (sum, count) = bins.fold((0.0, 0.0), |(sum, count), load| {
+        (sum + load.iter().map(|&n| f64::from(n)).sum::<f64>(), count + load.len() as f64)
+    });
+    sum / count
 }
 
 impl Bound {

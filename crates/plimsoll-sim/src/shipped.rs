@@ -1,6 +1,6 @@
 //! The scenarios that are part of the program.
 //!
-//! Fifteen stories in sixteen files: the one of a server that hangs and the one of a server that fails at once are told apart.
+//! Sixteen stories in seventeen files: the one of a server that hangs and the one of a server that fails at once are told apart.
 
 use crate::scenario::Scenario;
 
@@ -28,6 +28,7 @@ shipped!(
     "membership-hash",
     "stale",
     "overload",
+    "adaptive",
     "faults",
 );
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use plimsoll_config::model::{self, ServerState};
 
 use crate::budget::RetryBudget;
+use crate::gradient::Gradient;
 use crate::hashing::Hashing;
 use crate::health::{CheckRules, Health, Record, Roster};
 use crate::queue::Rules;
@@ -58,6 +59,8 @@ pub struct Backend {
     pub(crate) rules: Option<Rules>,
     /// Those who wait for one of its servers, whichever configuration they came with.
     pub(crate) waiting: Arc<Waiting>,
+    /// How servers' limits are found out; `None`: they are `max_requests`.
+    pub(crate) adaptive: Option<model::AdaptiveConcurrency>,
     /// The field of answers in which servers may say what they want of themselves; lower case.
     pub word_field: Option<Box<str>>,
 }
@@ -103,6 +106,7 @@ impl Backend {
                 live: known.map_or_else(Arc::default, |known| Arc::clone(&known.live)),
                 check,
                 health: known.map_or_else(new_health, |known| Arc::clone(&known.health)),
+                gradient: gradient(spec, known.copied()),
             }
         };
         let weights = share::weights(&spec.servers);
@@ -139,6 +143,7 @@ impl Backend {
             roster: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.roster)),
             rules: spec.queue.as_ref().map(rules),
             waiting: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.waiting)),
+            adaptive: spec.adaptive.clone(),
             word_field: spec.agent_header.as_deref().map(Box::from),
             servers,
         };
@@ -154,8 +159,11 @@ impl Backend {
         }
     }
 
-    /// Keeps out who has to be checked first. The roster stays that of the configuration in force until a `tick` of this one.
+    /// Sets limits that were found out, and keeps out who has to be checked first. The roster stays that of the configuration in force until a `tick` of this one.
     fn begin(&self, first: bool) {
+        for server in &self.servers {
+            server.live.set_limit(server.gradient.as_ref().map_or(u32::MAX, |known| known.told().limit));
+        }
         if first {
             let mut roster = self.roster();
             roster.install(self);
@@ -191,6 +199,13 @@ impl Backend {
         let hashing = self.tiers.iter().find(is_that)?.hashing.as_ref()?;
         Some((hashing, &self.servers))
     }
+}
+
+/// How a server's limit is found out, if it is to be: on from what is known.
+fn gradient(spec: &model::Backend, known: Option<&Server>) -> Option<Arc<Gradient>> {
+    let rules = spec.adaptive.as_ref()?;
+    let known = known.and_then(|known| known.gradient.as_ref());
+    Some(known.map_or_else(|| Arc::new(Gradient::new(rules)), Arc::clone))
 }
 
 fn rules(spec: &model::Queue) -> Rules {

@@ -58,6 +58,8 @@ pub struct Balancer {
     hears: bool,
     /// What they report of their load is.
     reports: bool,
+    /// Outcomes are of use.
+    learns: bool,
     /// The eligible servers of the pick at hand. As long as the backend from the start, so that a pick never allocates.
     eligible: RefCell<Vec<u32>>,
 }
@@ -142,6 +144,7 @@ impl Balancer {
         Rc::new(Balancer {
             hears: reports || backend.word_field.is_some(),
             reports,
+            learns: backend.adaptive.is_some() || matches!(policy, Policy::Ewma(_) | Policy::Prequal(_)),
             backend,
             policy,
             levels,
@@ -342,7 +345,7 @@ impl Balancer {
     #[inline(always)]
     fn has_room(&self, index: u32) -> bool {
         let server = self.server(index);
-        server.live.in_flight() < server.max_requests
+        server.live.in_flight() < server.most()
     }
 
     /// Bounded loads (Mirrokni, Thorup, Zadimoghaddam, 2018): with this request no server has more than its part of `bound`
@@ -451,7 +454,7 @@ impl Balancer {
     /// Takes a slot; `None` when another worker took the last one meanwhile.
     fn lease(self: &Rc<Self>, index: u32, now: Micros) -> Option<Lease> {
         let server = self.server(index);
-        if !server.live.take(server.max_requests) {
+        if !server.live.take(server.most()) {
             return None;
         }
         match &self.policy {
@@ -472,6 +475,7 @@ impl Balancer {
     /// What a policy that learns makes of an outcome; `None`: nobody says what became of the request.
     #[inline(never)]
     pub(crate) fn learn(&self, index: u32, since: Micros, outcome: Option<&Outcome>) {
+        self.backend.measure(index, since, outcome);
         if let Policy::Ewma(ewma) = &self.policy {
             let live = &self.server(index).live;
             live.end_wait(since);

@@ -150,7 +150,7 @@ impl Backend {
         let mut roster = self.roster();
         let waits = |index: &u32| {
             let server = &self.servers[*index as usize];
-            let may = !server.says_down && server.live.in_flight() < server.max_requests;
+            let may = !server.says_down && server.live.in_flight() < server.most();
             may && server.health.record().ejection == Ejection::Waits && !tried.contains(index)
         };
         let mut members = self.tiers.iter().flat_map(|tier| tier.members.iter().copied());

@@ -54,7 +54,7 @@ impl Backend {
     pub fn may_hedge(&self, now: Millis) -> Result<(), NoHedge> {
         let servers = self.servers.iter().filter(|server| server.weight > 0);
         let (taken, most) = servers.fold((0, 0), |(taken, most), server| {
-            (taken + u64::from(server.live.in_flight()), most + u64::from(server.max_requests))
+            (taken + u64::from(server.live.in_flight()), most + u64::from(server.most()))
         });
         if taken * 100 > most * BUSY {
             Err(NoHedge::Load)

@@ -6,6 +6,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::backend::Backend;
+use crate::gradient::Limit;
 use crate::health::Remembered;
 use crate::ramp::NEW;
 use crate::server::{REFUSED_FOR, Server};
@@ -20,6 +21,8 @@ pub struct Memory {
     pub latency: Option<(f32, u32)>,
     /// Its share began to grow so many milliseconds ago.
     pub ramp: Option<u64>,
+    /// Its limit of requests in flight that was found out.
+    pub limit: Option<Limit>,
     /// What is known of its health.
     pub health: Option<Remembered>,
 }
@@ -33,6 +36,11 @@ impl Server {
             refused_for: Some(self.live.refused_until().saturating_sub(now.0)).filter(|&left| left > 0),
             latency: self.live.latency().map(|(latency, said)| (latency, stamp.wrapping_sub(said))),
             ramp: ramp.map(|began| now.0.saturating_sub(began)),
+            limit: self
+                .gradient
+                .as_ref()
+                .map(|gradient| gradient.told())
+                .filter(|told| told.least_latency > 0),
             health: self.health.record().remembered(now),
         };
         (memory != Memory::default()).then_some(memory)
@@ -52,6 +60,9 @@ impl Backend {
         }
         if let Some(age) = memory.ramp {
             self.ramp.begin(server, Millis(now.0.saturating_sub(age)));
+        }
+        if let Some(known) = memory.limit {
+            self.recall_limit(index, known, Micros(now.0.saturating_mul(1_000)));
         }
         if let Some(known) = &memory.health {
             self.recall_health(index, known, now);
@@ -86,6 +97,7 @@ mod tests {
                 refused_for: Some(600),
                 latency: Some((2_500.0, 4_000)),
                 ramp: Some(3_000),
+                limit: None,
                 health: None
             }
         );
@@ -107,6 +119,7 @@ mod tests {
             refused_for: Some(u64::MAX),
             latency: Some((f32::NAN, u32::MAX)),
             ramp: Some(u64::MAX),
+            limit: None,
             health: None,
         };
         new.recall(0, &nonsense, Millis(3_600_000));

@@ -16,7 +16,7 @@ const HALF: u64 = 10_000;
 /// How often the quantiles are worked out anew.
 const REFRESH: u64 = 1_000;
 /// Eighths of powers of two of microseconds, up to 2^27: 134 s.
-const BUCKETS: usize = 8 * 25;
+pub(crate) const BUCKETS: usize = 8 * 25;
 
 /// Durations of something that happens again and again.
 #[derive(Debug)]
@@ -113,7 +113,7 @@ impl Pace {
 }
 
 /// Eight buckets a power of two; below 8 µs one each.
-fn bucket(micros: u64) -> usize {
+pub(crate) fn bucket(micros: u64) -> usize {
     if micros < 8 {
         return micros as usize;
     }
@@ -121,8 +121,13 @@ fn bucket(micros: u64) -> usize {
     ((power - 2) * 8 + (micros >> (power - 3) & 7) as usize).min(BUCKETS - 1)
 }
 
+/// The smallest duration of a bucket.
+pub(crate) fn lower_bound(bucket: usize) -> u64 {
+    bucket.checked_sub(1).map_or(0, |below| upper_bound(below) + 1)
+}
+
 /// The largest duration of a bucket.
-fn upper_bound(bucket: usize) -> u64 {
+pub(crate) fn upper_bound(bucket: usize) -> u64 {
     let (power, eighth) = (bucket / 8, (bucket % 8) as u64);
     if power == 0 { eighth } else { ((8 + eighth + 1) << (power - 1)) - 1 }
 }

@@ -133,6 +133,7 @@ mod tests {
             live: Arc::new(live),
             check: None,
             health: Arc::default(),
+            gradient: None,
         }
     }
 

@@ -143,6 +143,7 @@ mod tests {
             max_requests: 1,
             check: None,
             health: Arc::default(),
+            gradient: None,
             state: plimsoll_config::model::ServerState::Ready,
             says_down: false,
             live: Arc::default(),

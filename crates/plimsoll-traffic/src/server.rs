@@ -13,6 +13,7 @@ use plimsoll_config::model::{Address, ServerState};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::ewma::stamp;
+use crate::gradient::Gradient;
 use crate::health::{CheckRules, Health};
 use crate::reported::Said;
 use crate::time::{Micros, Millis};
@@ -36,7 +37,7 @@ pub struct Server {
     pub priority: u8,
     /// Serves only when no other can.
     pub backup: bool,
-    /// Requests in flight at once, over all workers.
+    /// Requests in flight at once, over all workers, as the file says; see also [`most`](Server::most).
     pub max_requests: u32,
     /// Whether it is to get requests.
     pub state: ServerState,
@@ -48,6 +49,8 @@ pub struct Server {
     pub(crate) check: Option<CheckRules>,
     /// Whether it can serve, and why not.
     pub(crate) health: Arc<Health>,
+    /// How its limit is found out, if it is.
+    pub(crate) gradient: Option<Arc<Gradient>>,
 }
 
 impl Server {
@@ -59,6 +62,12 @@ impl Server {
     /// Whether nothing speaks against it: its check passes, if there is one, it is not ejected, and does not say itself that it is down.
     pub fn is_well(&self) -> bool {
         !self.says_down && self.health.record().is_well()
+    }
+
+    /// Requests that it may have in flight now: `max_requests`, or less where a limit was found out.
+    #[inline(always)] // what nearly every pick consists of
+    pub fn most(&self) -> u32 {
+        self.max_requests.min(self.live.limit())
     }
 
     /// A number of its own.
@@ -89,6 +98,8 @@ pub struct Live {
     row: AtomicU32,
     failures: AtomicU64,
     ejections: AtomicU32,
+    /// All ones but for the limit that was found out, so that 0 is none.
+    unlimited: AtomicU32,
     /// When connections broke last, in microseconds.
     broke: AtomicU64,
     /// The requests whose answer is awaited, in the low `WAITING_BITS`; above them the sum of the times at which they were sent, in
@@ -113,7 +124,18 @@ impl Live {
         self.in_flight.load(Relaxed)
     }
 
-    /// The same, for somebody who waits and must not miss a slot that is given back; see `waiting`.
+    /// The limit that was found out; the largest number where none was.
+    #[inline(always)]
+    pub(crate) fn limit(&self) -> u32 {
+        !self.unlimited.load(Relaxed)
+    }
+
+    /// Says it anew; `u32::MAX` is for none.
+    pub(crate) fn set_limit(&self, limit: u32) {
+        self.unlimited.store(!limit, Relaxed);
+    }
+
+    /// `in_flight`, for somebody who waits and must not miss a slot that is given back; see `waiting`.
     pub(crate) fn in_flight_for_certain(&self) -> u32 {
         self.in_flight.load(SeqCst)
     }

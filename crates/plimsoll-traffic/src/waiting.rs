@@ -135,7 +135,7 @@ impl Waiter {
 }
 
 fn room_on(server: &Server) -> u32 {
-    server.max_requests.saturating_sub(server.live.in_flight_for_certain())
+    server.most().saturating_sub(server.live.in_flight_for_certain())
 }
 
 impl Backend {

@@ -17,7 +17,7 @@ use plimsoll_control::handover::{self, READY, Told};
 use plimsoll_control::reload::Outcome;
 use plimsoll_control::systemd;
 use plimsoll_control::wanted::Wanted;
-use plimsoll_proxy::{Learned, Memory, Proxy, Remembered, now};
+use plimsoll_proxy::{Learned, Limit, Memory, Proxy, Remembered, now};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
@@ -132,6 +132,7 @@ fn as_json(Learned { backend, server, memory }: &Learned) -> Value {
         "refused_for": memory.refused_for,
         "latency": memory.latency,
         "ramp": memory.ramp,
+        "limit": memory.limit.map(|known| [u64::from(known.limit), known.least_latency]),
         "health": memory.health.as_ref().map(health_as_json),
     })
 }
@@ -140,10 +141,19 @@ fn as_json(Learned { backend, server, memory }: &Learned) -> Value {
 pub(crate) fn recall(learned: &Value) -> Vec<Learned> {
     let text = |value: &Value| Some(value.as_str()?.to_owned());
     let latency = |value: &Value| Some((value[0].as_f64()? as f32, u32::try_from(value[1].as_u64()?).ok()?));
+    let limit = |value: &Value| {
+        let limit = u32::try_from(value[0].as_u64()?).ok()?;
+        Some(Limit { limit, least_latency: value[1].as_u64()? })
+    };
     let server = |one: &Value| {
         let (refused_for, ramp) = (one["refused_for"].as_u64(), one["ramp"].as_u64());
-        let memory =
-            Memory { refused_for, latency: latency(&one["latency"]), ramp, health: health(&one["health"]) };
+        let memory = Memory {
+            refused_for,
+            latency: latency(&one["latency"]),
+            ramp,
+            limit: limit(&one["limit"]),
+            health: health(&one["health"]),
+        };
         Some(Learned { backend: text(&one["backend"])?, server: text(&one["server"])?, memory })
     };
     learned.as_array().map_or_else(Vec::new, |all| all.iter().filter_map(server).collect())
@@ -225,7 +235,13 @@ mod tests {
         let reason = "status 503".to_owned();
         let health = Remembered { check: Some(false), ejected_for: Some(7), ejections: 2, age: 9, reason };
         let health = Some(health);
-        let memory = Memory { refused_for: Some(300), latency: Some((1_500.5, 20)), ramp: None, health };
+        let memory = Memory {
+            refused_for: Some(300),
+            latency: Some((1_500.5, 20)),
+            ramp: None,
+            limit: Some(Limit { limit: 33, least_latency: 9 }),
+            health,
+        };
         let known = Learned { backend: "b".to_owned(), server: "s".to_owned(), memory };
         let told = json!([as_json(&known), { "server": "x" }, 7, null]);
         assert_eq!(recall(&told), [known]);

@@ -75,6 +75,7 @@ impl Compiler<'_> {
             agent_header,
             eject: self.eject(fields),
             panic: fields.count("panic").unwrap_or_default(),
+            adaptive: self.adaptive(fields, max_requests),
             queue: self.queue(fields),
             ..Backend::new(name, servers, balance)
         }

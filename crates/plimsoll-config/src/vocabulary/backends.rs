@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::Default::{Alternative, Bool, Filled, Number, Percent, Required, Said, Text, Time};
+use super::adaptive::ADAPTIVE;
 use super::agent::{AGENT, SERVER_AGENT};
 use super::discover::DISCOVER;
 use super::health::{EJECT, HEALTH};
@@ -76,6 +77,12 @@ pub(super) static BACKEND: Table = Table {
             "Requests in flight at once per server, unless the server says otherwise.",
         ),
         key(
+            "adaptive_concurrency",
+            Kind::Switch(&ADAPTIVE),
+            Said("`false`: the limit is `max_requests`"),
+            "A limit of requests in flight for each server that follows how long its answers take, never above `max_requests`: `true`, or a table with the keys below.",
+        ),
+        key(
             "slow_start",
             Kind::Time(Duration::ZERO, d::LONGEST_RAMP),
             Time(d::SLOW_START),
@@ -132,6 +139,7 @@ pub(super) static BACKEND: Table = Table {
         ("policy", "balance"),
         ("lb_policy", "balance"),
         ("maxconn", "max_requests"),
+        ("concurrency", "adaptive_concurrency"),
         ("check", "health"),
         ("health_check", "health"),
         ("healthcheck", "health"),

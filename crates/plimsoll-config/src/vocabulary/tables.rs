@@ -4,6 +4,7 @@
 //! with units. Adding a key makes the checker accept it; `compile` must then use it.
 
 use super::Default::{Bool, Filled, Required, Said};
+use super::adaptive::ADAPTIVE;
 use super::agent::{AGENT, SERVER_AGENT};
 use super::backends::{BACKEND, BALANCE, LISTEN, SERVER, SUBSET, WEIGHTS};
 use super::discover::DISCOVER;
@@ -31,6 +32,7 @@ pub(crate) static ALL: &[&Table] = &[
     &EJECT,
     &AGENT,
     &SERVER_AGENT,
+    &ADAPTIVE,
     &QUEUE,
     &ROUTE,
     &RESPOND,

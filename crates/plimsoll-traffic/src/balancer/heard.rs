@@ -30,7 +30,7 @@ impl Balancer {
     /// Whether somebody has to say what became of a request.
     #[inline]
     pub(crate) fn learns(&self) -> bool {
-        matches!(self.policy, Policy::Ewma(_) | Policy::Prequal(_))
+        self.learns
     }
 
     /// The best server that was heard of, or as `p2c` has it when there is none, and now and then where nobody would be heard of else.

