@@ -4,10 +4,10 @@
 //! all workers share. A server whose name and address stay keeps its live counters; anything else begins anew. Nothing here
 //! may change after `new` except through `Live`.
 
+use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::Ordering::Relaxed;
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use plimsoll_config::model::{self, ServerState};
@@ -23,6 +23,7 @@ use crate::reported::Reported;
 use crate::server::Server;
 use crate::share;
 use crate::subset;
+use crate::sync::{Mutex, MutexGuard};
 use crate::waiting::Waiting;
 use crate::weights::Weights;
 

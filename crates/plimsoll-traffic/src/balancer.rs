@@ -14,10 +14,10 @@ mod sampled;
 mod session;
 mod trial;
 
+use crate::sync::atomic::Ordering::Relaxed;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use plimsoll_config::model::Balance;
 
@@ -337,9 +337,9 @@ impl Balancer {
     #[inline(always)]
     fn in_group(&self, index: u32, question: &Question<'_>, group: Group) -> bool {
         let live = &self.server(index).live;
-        live.is_closed(question.millis) == group.refused
-            && !(group.refused && live.is_barred())
-            && (question.ask.tried.is_empty() || !question.ask.tried.contains(&index))
+        // Those that refused are asked for once no other is left. One whose refusal ends at that moment, by a connect of another worker, is as good.
+        let may = if group.refused { !live.is_barred() } else { !live.is_closed(question.millis) };
+        may && (question.ask.tried.is_empty() || !question.ask.tried.contains(&index))
     }
 
     #[inline(always)]

@@ -5,9 +5,9 @@
 //! tower (`tower::retry::budget::TpsBudget`). One budget for all workers; each saves its deposits up in a [`Savings`] and hands them over from
 //! time to time, so that a request that succeeds at once writes nothing that is shared. Must never lend: without a token there is no attempt.
 
+use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::Ordering::Relaxed;
 use std::cell::Cell;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
 
 use plimsoll_config::model::Share;
 

@@ -9,7 +9,7 @@ mod checks;
 mod record;
 mod roster;
 
-use std::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::Ordering::Relaxed;
 
 use plimsoll_config::model;
 

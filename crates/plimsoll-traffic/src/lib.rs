@@ -41,6 +41,7 @@ pub mod server;
 mod share;
 mod smooth;
 mod subset;
+mod sync;
 pub mod time;
 pub mod waiting;
 mod weights;

@@ -3,13 +3,14 @@
 //! In go arrivals, out come slots that give themselves back when dropped. Memory is bounded by the slots held: an
 //! address without a connection has no entry. It must never admit more than the maximum, over all workers.
 
+use crate::sync::atomic::AtomicU32;
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 /// Locks among which the addresses are spread, so that workers seldom meet at one.
 const SHARDS: usize = 64;

@@ -3,7 +3,7 @@
 //! Out goes what was learned, with ages instead of times, because another process has another clock; in it comes there. Requests in
 //! flight are no part of it: they end where they began. It must never tell more than was known, or as if it had been learned later.
 
-use std::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::Ordering::Relaxed;
 
 use crate::backend::Backend;
 use crate::gradient::Limit;

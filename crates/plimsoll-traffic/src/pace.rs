@@ -4,8 +4,8 @@
 //! bound is told, so a quantile is at most an eighth too large and never too small: no more requests are above it than it says. Must never say
 //! anything on few durations.
 
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::{AtomicU32, AtomicU64};
 
 use crate::time::Millis;
 

@@ -3,10 +3,11 @@
 //! In go readings and the time, out comes a level that all workers look at. Under pressure new work is refused first, what matters least before the
 //! rest, and admitted work goes on. It rises at once and falls a step a second, so that it does not flap. Nothing here is measured.
 
-use std::sync::atomic::AtomicU8;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Mutex, PoisonError};
+use crate::sync::Mutex;
+use crate::sync::atomic::AtomicU8;
+use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::Ordering::Relaxed;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use plimsoll_config::model::Class;

@@ -4,8 +4,8 @@
 //! workers, since a server's beginning is one fact. When nobody is new it costs one look at one word that hardly ever changes.
 //! Servers of a backend that is new as a whole have their whole share at once: there is nobody else to serve.
 
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use crate::reported::Reported;

@@ -5,11 +5,12 @@
 //! one for the process. Memory is bounded whatever keys come: when too many are active at once, of eight the one that is
 //! nearest to a fresh start gets it early. It must never refuse a key that keeps to its rate.
 
+use crate::sync::Mutex;
+use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::Ordering::Relaxed;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use crate::time::Micros;

@@ -4,8 +4,8 @@
 //! leaves it. Shared by all workers, since a server's capacity is one fact; one of them works the factors out once a second.
 //! A server without a usable report counts as the mean. It must never take a server out of the choice.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::Ordering::Relaxed;
 
 use plimsoll_config::model;
 

@@ -4,10 +4,10 @@
 //! belongs to the identity (name and address) and outlives any one configuration. It must never hold a slot that
 //! nobody gives back: only `Lease` raises `in_flight`, and its drop lowers it.
 
+use crate::sync::atomic::AtomicU32;
+use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use plimsoll_config::model::{Address, ServerState};
 use xxhash_rust::xxh3::xxh3_64;

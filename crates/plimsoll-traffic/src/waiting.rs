@@ -9,8 +9,9 @@
 //! (With less, both could see the past: each core's store may still be on its way while it loads.) The same holds for somebody who was
 //! called and lost the slot to a request that had not seen it: it goes back to its place under the lock, and then looks again.
 
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use crate::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 
 use crate::backend::Backend;
@@ -153,7 +154,9 @@ impl Backend {
             let members = self.tiers.iter().filter(|tier| tier.backup == backup).flat_map(|t| &t.members);
             for &index in members.filter(|index| !tried.contains(index)) {
                 let server = &self.servers[index as usize];
-                if server.live.is_closed(now) == refused && !(refused && server.live.is_barred()) {
+                // As in the balancer's `in_group`.
+                let may = if refused { !server.live.is_barred() } else { !server.live.is_closed(now) };
+                if may {
                     any = true;
                     room = room.saturating_add(room_on(server));
                     if room >= enough {

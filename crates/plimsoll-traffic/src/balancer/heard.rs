@@ -3,8 +3,8 @@
 //! In come reports, with answers or fetched by whoever sends probes; out go picks by them, and which server is to be asked next. Apart from the
 //! rest so that nobody else's way is longer for it.
 
+use crate::sync::atomic::Ordering::Relaxed;
 use std::cell::RefCell;
-use std::sync::atomic::Ordering::Relaxed;
 
 use super::{Balancer, FULL_SCAN, Group, Policy, Question};
 use plimsoll_config::model;

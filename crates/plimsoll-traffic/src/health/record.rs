@@ -1,12 +1,13 @@
 //! What is known of one server's health.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use plimsoll_config::model;
 
 use super::checks::LastCheck;
 use crate::dice::Dice;
 use crate::server::Live;
+use crate::sync::{Mutex, MutexGuard};
 use crate::time::Millis;
 
 /// Seconds over which shares of failures are counted.

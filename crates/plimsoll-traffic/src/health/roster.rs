@@ -1,9 +1,9 @@
 //! A backend's servers seen together: how many may be spared, and when everybody must serve.
 
+use crate::sync::atomic::AtomicU32;
+use crate::sync::atomic::Ordering::Relaxed;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering::Relaxed;
 
 use super::record::{Ejection, Health};
 use crate::backend::Backend;
