@@ -6,7 +6,8 @@
 
 use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::Relaxed;
-use std::collections::{BTreeSet, HashMap};
+use crate::sync::{Mutex, MutexGuard};
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -22,8 +23,8 @@ use crate::rendezvous::Seat;
 use crate::reported::Reported;
 use crate::server::Server;
 use crate::share;
+use crate::stays;
 use crate::subset;
-use crate::sync::{Mutex, MutexGuard};
 use crate::waiting::Waiting;
 use crate::weights::Weights;
 
@@ -86,10 +87,8 @@ impl Backend {
     /// Builds the tables. Live counters are carried over from `previous` by identity: name and address. Servers that it did not
     /// have begin slowly, unless all are new.
     pub fn new(spec: &model::Backend, previous: Option<&Backend>) -> Backend {
-        let known: HashMap<(&str, &model::Address), &Server> =
-            previous.iter().flat_map(|b| b.servers.iter()).map(|s| ((&*s.name, &s.address), s)).collect();
-        let server = |(s, weight): (&model::Server, u16)| {
-            let known = known.get(&(&*s.name, &s.address));
+        let known = known(spec, previous);
+        let server = |((s, weight), known): ((&model::Server, u16), &Option<&Server>)| {
             let check = spec.check_of(s).map(CheckRules::of);
             let new_health = || match check {
                 Some(_) => Arc::new(Health::new(Record::starting(previous.is_none()))),
@@ -107,18 +106,18 @@ impl Backend {
                 live: known.map_or_else(Arc::default, |known| Arc::clone(&known.live)),
                 check,
                 health: known.map_or_else(new_health, |known| Arc::clone(&known.health)),
-                gradient: gradient(spec, known.copied()),
+                gradient: gradient(spec, *known),
             }
         };
         let weights = share::weights(&spec.servers);
-        let servers: Box<[Server]> = spec.servers.iter().zip(weights).map(server).collect();
+        let servers: Box<[Server]> = spec.servers.iter().zip(weights).zip(&known).map(server).collect();
         // One that comes back from maintenance, or was down by its own word, may have been started anew.
-        let was_at_work = |s: &&Server| {
-            let is_at_work = |known: &&Server| known.state != ServerState::Maint && !known.says_down;
-            known.get(&(&*s.name, &s.address)).is_some_and(is_at_work)
+        let was_at_work = |known: &Option<&Server>| {
+            known.is_some_and(|known| known.state != ServerState::Maint && !known.says_down)
         };
-        if spec.slow_start > Duration::ZERO && servers.iter().any(|s| was_at_work(&s)) {
-            servers.iter().filter(|s| !was_at_work(s)).for_each(|s| s.live.ramp.store(ramp::NEW, Relaxed));
+        if spec.slow_start > Duration::ZERO && known.iter().any(was_at_work) {
+            let others = servers.iter().zip(&known).filter(|(_, known)| !was_at_work(known));
+            others.for_each(|(server, _)| server.live.ramp.store(ramp::NEW, Relaxed));
         }
         let weights: Vec<f32> = servers.iter().filter(|s| s.takes()).map(|s| f32::from(s.weight)).collect();
         let tiers = tiers(&servers, spec, previous);
@@ -207,6 +206,14 @@ fn gradient(spec: &model::Backend, known: Option<&Server>) -> Option<Arc<Gradien
     let rules = spec.adaptive.as_ref()?;
     let known = known.and_then(|known| known.gradient.as_ref());
     Some(known.map_or_else(|| Arc::new(Gradient::new(rules)), Arc::clone))
+}
+
+/// For each server what it was before, by identity.
+fn known<'a>(spec: &model::Backend, previous: Option<&'a Backend>) -> Vec<Option<&'a Server>> {
+    let before = previous.map_or(&[][..], |previous| &previous.servers);
+    let old: Vec<_> = before.iter().map(|s| (&*s.name, &s.address)).collect();
+    let new: Vec<_> = spec.servers.iter().map(|s| (s.name.as_str(), &s.address)).collect();
+    stays::places(&old, &new).into_iter().map(|place| Some(&before[place?])).collect()
 }
 
 fn rules(spec: &model::Queue) -> Rules {

@@ -8,9 +8,11 @@
 //! The least latency is the median of a time with little load, never the least of many samples, which would be luck. Where there is no such time, half the limit is taken away for two windows now and
 //! then, as BBR does, and at once when nothing is known or the limit has halved without latency becoming less; without that, a server that is always loaded would be thought to be slow, and its limit would drift upward. It must never fall below `least`, nor go by fast errors.
 
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU32, AtomicU64};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::PoisonError;
+
+use crate::sync::{Mutex, MutexGuard};
 
 use plimsoll_config::model::AdaptiveConcurrency;
 

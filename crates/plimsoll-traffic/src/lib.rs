@@ -40,6 +40,7 @@ pub mod sample;
 pub mod server;
 mod share;
 mod smooth;
+mod stays;
 mod subset;
 mod sync;
 pub mod time;

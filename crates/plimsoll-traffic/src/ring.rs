@@ -5,28 +5,40 @@
 //! 1.3 times the mean). It must never depend on anything but names and weights.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::maglev::Member;
+use crate::stays;
 
 /// Points of a server of one unit of weight: what ketama, nginx and Pingora use.
 const POINTS: u64 = 160;
 /// Points looked at for a key before the caller should scan instead; reached only when nearly all servers are out.
 const WALK: usize = 64;
 
+/// Points that a segment has at least on average, when a ring is built anew.
+const SEGMENT: usize = 64;
+/// Up to one in so many servers may change at once before building the ring anew is cheaper.
+const FEW: usize = 8;
+
 /// Keys to server indices.
 #[derive(Debug)]
 pub(crate) struct Ring {
-    /// In the order of the points' places.
-    places: Box<[u64]>,
-    servers: Box<[u32]>,
-    /// By the key's high bits: the first point whose place has at least those. With about as many entries as points, a
-    /// lookup looks at a point or two instead of bisecting.
-    first: Box<[u32]>,
+    /// The points in order, cut by the high bits of their places. A segment in which nothing changes is shared with the ring before, so a
+    /// change of one server copies only those where it has points.
+    segments: Box<[Arc<[Point]>]>,
+    /// By a point's owner: the server's index, or `GONE`. So points stay what they are when indices shift.
+    servers: Vec<u32>,
 }
 
-/// Not in the new ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Point {
+    place: u64,
+    owner: u32,
+}
+
+/// In place of an index: no server.
 const GONE: u32 = u32::MAX;
 
 impl Ring {
@@ -34,87 +46,123 @@ impl Ring {
         let unit = unit(members);
         let mut by_name: Vec<&Member<'_>> = members.iter().collect();
         by_name.sort_unstable_by_key(|member| member.name);
-        let points = points(&by_name, unit);
-        let servers = points.iter().map(|&(_, rank)| by_name[rank as usize].index).collect();
-        Ring::of(points.into_iter().map(|(place, _)| place).collect(), servers)
+        let mut all: Vec<Point> =
+            (0..).zip(&by_name).flat_map(|(owner, m)| points(m.name, m.weight, owner, unit)).collect();
+        // Owners are numbered by name, so names decide between equal places, and the order in the file never does.
+        all.sort_unstable();
+        let bits = bits_for(all.len());
+        let mut rest = &all[..];
+        let cut = |number| {
+            let within = rest.partition_point(|point| segment_of(point.place, bits) <= number);
+            let segment;
+            (segment, rest) = rest.split_at(within);
+            segment.into()
+        };
+        let segments = (0..1 << bits).map(cut).collect();
+        Ring { segments, servers: by_name.iter().map(|member| member.index).collect() }
     }
 
-    /// The same ring as `new(after)`, made from this one, that of `before`: one pass over the points instead of sorting them.
-    pub(crate) fn changed(&self, before: &[Member<'_>], after: &[Member<'_>]) -> Ring {
-        let known: HashMap<(&str, u16), u32> = before.iter().map(|m| ((m.name, m.weight), m.index)).collect();
-        let mut renumbered = vec![GONE; before.iter().map(|m| m.index as usize + 1).max().unwrap_or(0)];
-        let mut fresh: Vec<&Member<'_>> = Vec::new();
-        for member in after {
-            match known.get(&(member.name, member.weight)) {
-                Some(&old) => renumbered[old as usize] = member.index,
+    /// The same ring as `new(after)`, made from this one, that of `before`: only segments with points of a server that changes are made anew.
+    pub(crate) fn changed<'a>(&self, before: &[Member<'a>], after: &[Member<'a>]) -> Ring {
+        let mut owner_of = vec![GONE; before.iter().map(|m| m.index as usize + 1).max().unwrap_or(0)];
+        let present = (0..).zip(&self.servers).filter(|(_, server)| **server != GONE);
+        present.for_each(|(owner, &server)| owner_of[server as usize] = owner);
+        let identities =
+            |members: &[Member<'a>]| members.iter().map(|m| (m.name, m.weight)).collect::<Vec<_>>();
+        let (mut servers, mut names) = (vec![GONE; self.servers.len()], vec![""; self.servers.len()]);
+        let mut fresh = Vec::new();
+        for (member, place) in after.iter().zip(stays::places(&identities(before), &identities(after))) {
+            match place.map(|place| owner_of[before[place].index as usize] as usize) {
+                Some(owner) => (servers[owner], names[owner]) = (member.index, member.name),
                 None => fresh.push(member),
             }
         }
-        if unit(before) != unit(after) || fresh.len() > after.len() / 2 {
+        let owner = |member: &Member<'_>| owner_of[member.index as usize];
+        let gone: Vec<&Member<'_>> = before.iter().filter(|m| servers[owner(m) as usize] == GONE).collect();
+        let unit = unit(after);
+        if unit != self::unit(before) || gone.len() + fresh.len() > after.len().div_ceil(FEW) {
             return Ring::new(after);
         }
-        fresh.sort_unstable_by_key(|member| member.name);
-        let mut points = points(&fresh, unit(after)).into_iter().peekable();
-        let (mut places, mut servers) =
-            (Vec::with_capacity(self.places.len()), Vec::with_capacity(self.places.len()));
-        let name = |index| after.iter().find(|m| m.index == index).map(|m| m.name);
-        for (&place, &old) in self.places.iter().zip(&self.servers) {
-            let server = renumbered[old as usize];
-            if server == GONE {
-                continue;
+        let gone: Vec<Point> = gone.iter().flat_map(|m| points(m.name, m.weight, owner(m), unit)).collect();
+        let free: Vec<u32> =
+            (0..).zip(&servers).filter(|(_, server)| **server == GONE).map(|(owner, _)| owner).collect();
+        let owners = free.into_iter().chain(servers.len() as u32..);
+        let mut added = Vec::new();
+        for (member, owner) in fresh.into_iter().zip(owners) {
+            if owner as usize == servers.len() {
+                servers.push(GONE);
+                names.push("");
             }
-            let goes_before = |&(new, rank): &(u64, u32)| {
-                new < place || new == place && Some(fresh[rank as usize].name) < name(server)
-            };
-            while let Some((place, rank)) = points.next_if(goes_before) {
-                places.push(place);
-                servers.push(fresh[rank as usize].index);
-            }
-            places.push(place);
-            servers.push(server);
+            (servers[owner as usize], names[owner as usize]) = (member.index, member.name);
+            added.extend(points(member.name, member.weight, owner, unit));
         }
-        for (place, rank) in points {
-            places.push(place);
-            servers.push(fresh[rank as usize].index);
+        let segments = self.edited(&gone, &added, &names);
+        let count = segments.iter().map(|segment| segment.len()).sum();
+        if bits_for(count).abs_diff(bits(&segments)) > 1 {
+            return Ring::new(after);
         }
-        Ring::of(places, servers)
+        Ring { segments, servers }
     }
 
-    /// Of sorted points.
-    fn of(places: Vec<u64>, servers: Vec<u32>) -> Ring {
-        let bits = places.len().next_power_of_two().trailing_zeros().max(1);
-        let mut at = 0;
-        let start = |bucket: u64| {
-            at += places[at..].iter().take_while(|&&place| place >> (64 - bits) < bucket).count();
-            at as u32
+    /// The segments without some points and with others; `names` by owner.
+    fn edited(&self, gone: &[Point], added: &[Point], names: &[&str]) -> Box<[Arc<[Point]>]> {
+        let bits = bits(&self.segments);
+        let mut edits: HashMap<usize, Vec<Point>> = HashMap::new();
+        let mut edit = |point: &Point, act: &dyn Fn(&mut Vec<Point>)| {
+            let number = segment_of(point.place, bits);
+            act(edits.entry(number).or_insert_with(|| self.segments[number].to_vec()));
         };
-        let mut first: Vec<u32> = Vec::with_capacity((1 << bits) + 1);
-        first.extend((0..1 << bits).map(start));
-        first.push(places.len() as u32);
-        Ring { places: places.into(), servers: servers.into(), first: first.into() }
+        for point in gone {
+            edit(point, &|segment| segment.retain(|other| other != point));
+        }
+        let key = |point: &Point| (point.place, names[point.owner as usize]);
+        for point in added {
+            edit(point, &|segment| {
+                segment.insert(segment.partition_point(|other| key(other) < key(point)), *point);
+            });
+        }
+        let mut segments = self.segments.clone();
+        edits.into_iter().for_each(|(number, points)| segments[number] = points.into());
+        segments
     }
 
     /// The servers for a key, in the order in which they should be asked: round the ring.
     pub(crate) fn servers(&self, key: u64) -> impl Iterator<Item = u32> {
-        let bits = (self.first.len() - 1).trailing_zeros();
-        let from = self.first[(key >> (64 - bits)) as usize] as usize;
-        let start = from + self.places[from..].iter().take_while(|&&place| place < key).count();
-        let (before, after) = self.servers.split_at(start);
-        after.iter().chain(before).take(WALK).copied()
+        let first = segment_of(key, bits(&self.segments));
+        let points = &self.segments[first];
+        // Places are hashes, so the next point is near where it would be if all were equally far apart.
+        let part = u128::from(key << bits(&self.segments)) * points.len() as u128;
+        let mut start = (part >> 64) as usize;
+        while start > 0 && points[start - 1].place >= key {
+            start -= 1;
+        }
+        while start < points.len() && points[start].place < key {
+            start += 1;
+        }
+        let (before, after) = points.split_at(start);
+        let (earlier, later) = (&self.segments[..first], &self.segments[first + 1..]);
+        let others = later.iter().chain(earlier).flat_map(|segment| segment.iter());
+        after.iter().chain(others).chain(before).take(WALK).map(|point| self.servers[point.owner as usize])
     }
 }
 
-/// In order: where they are, and whose by its place in `members`. These are sorted by name, which decides between equal places, so that
-/// the order in the file never does.
-fn points(members: &[&Member<'_>], unit: u64) -> Vec<(u64, u32)> {
-    let mut points = Vec::new();
-    for (rank, member) in (0u32..).zip(members) {
-        let count = (POINTS * u64::from(member.weight) / unit).max(1);
-        let place = |number| xxh3_64_with_seed(member.name.as_bytes(), number);
-        points.extend((0..count).map(|number| (place(number), rank)));
-    }
-    points.sort_unstable();
-    points
+/// The points of a server, in no order.
+fn points(name: &str, weight: u16, owner: u32, unit: u64) -> impl Iterator<Item = Point> {
+    let count = (POINTS * u64::from(weight) / unit).max(1);
+    (0..count).map(move |number| Point { place: xxh3_64_with_seed(name.as_bytes(), number), owner })
+}
+
+/// By how many bits a ring of so many points is cut; at least one, since a shift by all bits is none.
+fn bits_for(points: usize) -> u32 {
+    (points / SEGMENT).checked_ilog2().unwrap_or(0).max(1)
+}
+
+fn bits(segments: &[Arc<[Point]>]) -> u32 {
+    segments.len().trailing_zeros()
+}
+
+fn segment_of(place: u64, bits: u32) -> usize {
+    (place >> (64 - bits)) as usize
 }
 
 /// The weight that 160 points stand for: the lightest one's, unless that is below an eighth of the mean, which would make the ring
@@ -144,6 +192,12 @@ mod tests {
         Ring::new(&members)
     }
 
+    /// All points: the place and the server's index.
+    fn flat(ring: &Ring) -> Vec<(u64, u32)> {
+        let points = ring.segments.iter().flat_map(|segment| segment.iter());
+        points.map(|point| (point.place, ring.servers[point.owner as usize])).collect()
+    }
+
     fn homes<'a>(servers: &'a [(String, u16)], keys: &[u64]) -> Vec<&'a str> {
         let ring = ring(servers);
         keys.iter().map(|&key| &*servers[ring.servers(key).next().unwrap() as usize].0).collect()
@@ -158,10 +212,12 @@ mod tests {
     fn a_key_belongs_to_the_next_point_as_bisection_finds_it() {
         for n in [1, 2, 3, 40] {
             let ring = ring(&names(0..n));
-            let edges = [0, 1, u64::MAX, ring.places[0], ring.places[0] + 1, *ring.places.last().unwrap()];
+            let points = flat(&ring);
+            let edges = [0, 1, u64::MAX, points[0].0, points[0].0 + 1, points.last().unwrap().0];
             for key in keys(5_000).into_iter().chain(edges) {
-                let at = ring.places.partition_point(|&place| place < key) % ring.places.len();
-                assert_eq!(ring.servers(key).next(), Some(ring.servers[at]), "{key}");
+                let at = points.partition_point(|&(place, _)| place < key);
+                let round = points[at..].iter().chain(&points[..at]).take(WALK).map(|&(_, server)| server);
+                assert!(ring.servers(key).eq(round), "{key}");
             }
         }
     }
@@ -192,11 +248,12 @@ mod tests {
     #[test]
     fn the_balance_is_that_of_160_points() {
         let servers = names(0..1_000);
-        let ring = ring(&servers);
+        let points = flat(&ring(&servers));
         let mut arcs = vec![0u64; 1_000];
-        for (at, &place) in ring.places.iter().enumerate() {
-            let before = if at == 0 { *ring.places.last().unwrap() } else { ring.places[at - 1] };
-            arcs[ring.servers[at] as usize] += place.wrapping_sub(before);
+        let mut before = points.last().unwrap().0;
+        for (place, server) in points {
+            arcs[server as usize] += place.wrapping_sub(before);
+            before = place;
         }
         let mean = u64::MAX as f64 / 1_000.0;
         let fullest = *arcs.iter().max().unwrap() as f64 / mean;
@@ -209,10 +266,10 @@ mod tests {
         let reversed: Vec<_> = servers.iter().rev().cloned().collect();
         let keys = keys(20_000);
         assert_eq!(homes(&servers, &keys), homes(&reversed, &keys));
-        let ring = ring(&servers);
+        let points = flat(&ring(&servers));
         for index in 0..20 {
-            let points = ring.servers.iter().filter(|&&s| s == index).count();
-            assert_eq!(points, 160 * (index as usize + 1));
+            let own = points.iter().filter(|&&(_, server)| server == index).count();
+            assert_eq!(own, 160 * (index as usize + 1));
         }
     }
 
@@ -220,14 +277,14 @@ mod tests {
     fn a_heavy_server_does_not_make_the_ring_endless() {
         let mut servers = names(0..3);
         servers[1].1 = 65_535;
-        let ring = ring(&servers);
-        assert!(ring.places.len() < 10_000, "{}", ring.places.len());
-        assert!((0..3).all(|server| ring.servers.contains(&server)));
+        let points = flat(&ring(&servers));
+        assert!(points.len() < 10_000, "{}", points.len());
+        assert!((0..3).all(|server| points.iter().any(|&(_, owner)| owner == server)));
     }
 
     #[test]
     fn the_ring_is_the_same_in_every_release_and_may_be_empty() {
-        let bytes: Vec<u8> = ring(&names(0..5)).servers.iter().map(|&s| s as u8).collect();
+        let bytes: Vec<u8> = flat(&ring(&names(0..5))).iter().map(|&(_, server)| server as u8).collect();
         assert_eq!(
             xxh3_64_with_seed(&bytes, 0),
             2_299_847_730_205_446_532,
@@ -240,25 +297,45 @@ mod tests {
         (0u32..).zip(servers).map(|(index, (name, weight))| Member { name, index, weight: *weight }).collect()
     }
 
+    /// Each change is made of the ring that came of the one before.
     #[test]
     fn a_changed_ring_is_the_one_that_would_be_built_anew() {
         let mut dice = Dice::new(8);
         let mut servers: Vec<_> = names(0..40).into_iter().map(|(name, _)| (name, 3)).collect();
-        for step in 0..60 {
+        let (mut changed, mut kept) = (ring(&servers), 0);
+        for step in 0..200 {
             let before = servers.clone();
-            let at = dice.below(servers.len() as u32) as usize;
-            match dice.below(4) {
-                0 => drop(servers.remove(at)),
-                1 => servers.insert(at, (format!("new-{step}"), 1 + dice.below(5) as u16)),
-                2 => servers[at].1 = 1 + dice.below(9) as u16,
-                _ => servers.swap(at, 0),
+            for _ in 0..1 + dice.below(3) {
+                let at = dice.below(servers.len() as u32) as usize;
+                // Grows to some two hundred, then shrinks: the number of segments changes both ways.
+                match dice.below(4) {
+                    0 => servers[at].1 = 1 + dice.below(9) as u16,
+                    1 => servers.swap(at, 0),
+                    _ if step < 100 => {
+                        servers.insert(at, (format!("new-{step}-{}", dice.next()), 1 + dice.below(5) as u16));
+                    }
+                    _ if servers.len() > 1 => drop(servers.remove(at)),
+                    _ => {}
+                }
             }
-            let changed = ring(&before).changed(&listed(&before), &listed(&servers));
-            let anew = ring(&servers);
-            assert_eq!(
-                (changed.places, changed.servers, changed.first),
-                (anew.places, anew.servers, anew.first)
-            );
+            let next = changed.changed(&listed(&before), &listed(&servers));
+            let shared =
+                changed.segments.iter().zip(&next.segments).filter(|(a, b)| Arc::ptr_eq(a, b)).count();
+            kept += usize::from(shared > 0);
+            assert_eq!(flat(&next), flat(&ring(&servers)), "step {step}");
+            assert!(next.servers.len() <= 3 * servers.len(), "numbers of owners are used again");
+            changed = next;
         }
+        assert!(kept > 100, "{kept} of 200 were made from the ring before");
+    }
+
+    #[test]
+    fn names_decide_between_equal_places_in_a_changed_ring_too() {
+        // No two of our hashes are equal, so the points are put in by hand.
+        let ring = Ring { segments: [Arc::from([]), Arc::from([])].into(), servers: vec![0, 1, 2] };
+        let point = |owner| Point { place: 7, owner };
+        let segments = ring.edited(&[], &[point(0), point(1), point(2)], &["b", "c", "a"]);
+        assert_eq!(*segments[0], [point(2), point(0), point(1)]);
+        assert!(segments[1].is_empty());
     }
 }
