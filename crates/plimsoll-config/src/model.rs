@@ -28,7 +28,7 @@ pub use self::adaptive::AdaptiveConcurrency;
 pub use self::address::Address;
 pub use self::admin::{Admin, AdminBind, Token};
 pub use self::agent::{Agent, Said, ServerAgent};
-pub use self::discover::{Discover, Source};
+pub use self::discover::{Discover, Roots, Source};
 pub use self::health::{Check, Eject, How, HttpCheck, Pattern, ServerCheck};
 pub use self::limit::Limit;
 pub use self::queue::{Class, Priority, Queue};

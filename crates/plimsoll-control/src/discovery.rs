@@ -10,6 +10,7 @@ mod list;
 mod names;
 mod registry;
 mod source;
+mod tls;
 
 use std::collections::HashSet;
 use std::sync::Arc;

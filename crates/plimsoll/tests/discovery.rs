@@ -30,3 +30,5 @@ mod rig;
 #[path = "discovery/stage.rs"]
 mod stage;
 mod support;
+#[path = "discovery/tls.rs"]
+mod tls;

@@ -7,13 +7,13 @@ use super::Compiler;
 use super::tracing::parse_host;
 use crate::address::{Fault, host_name, parse_server};
 use crate::defaults;
-use crate::model::{Address, Balance, Discover, Source};
+use crate::model::{Address, Balance, Discover, Roots, Source};
 use crate::node::{Field, Fields};
 use crate::problem::{Code, Problem};
 
 /// The keys that name a source, and what else has a meaning with it.
 const SOURCES: [(&str, &[&str]); 4] =
-    [("file", &["every"]), ("dns", &["resolver"]), ("dns_srv", &["resolver"]), ("http", &["every"])];
+    [("file", &["every"]), ("dns", &["resolver"]), ("dns_srv", &["resolver"]), ("http", &["every", "ca"])];
 
 impl Compiler<'_> {
     /// The source of a backend whose servers have `max_requests` and are chosen by `balance`.
@@ -35,7 +35,7 @@ impl Compiler<'_> {
                 Source::Dns { name, port, resolver }
             }
             "dns_srv" => Source::DnsSrv { name: self.read(fields.text("dns_srv"), parse_name)?, resolver },
-            _ => self.read(fields.text("http"), parse_url)?,
+            _ => self.registry(fields)?,
         };
         let is_list = matches!(source, Source::File(_) | Source::Http { .. });
         let default = if kind == "http" { defaults::HTTP_POLL } else { defaults::FILE_POLL };
@@ -46,6 +46,21 @@ impl Compiler<'_> {
             max_requests,
             is_ordered: is_list && *balance == Balance::First,
         })
+    }
+
+    fn registry(&mut self, fields: &Fields) -> Option<Source> {
+        let mut source = self.read(fields.text("http"), parse_url)?;
+        let ca = self.read(fields.text("ca"), parse_path);
+        match (&mut source, ca, fields.find("ca")) {
+            (Source::Http { tls: Some(roots), .. }, Some(ca), _) => *roots = Roots::File(ca),
+            (_, Some(_), Some(field)) => {
+                let message = "`ca` has no meaning with `http://`".to_owned();
+                let help = "ask with `https://`, or leave it out".to_owned();
+                self.report.error(Problem::new(Code::KeyConflict, field.at, message).help(help));
+            }
+            _ => {}
+        }
+        Some(source)
     }
 
     /// The only one of the sources that is there.
@@ -72,11 +87,12 @@ impl Compiler<'_> {
 
     fn refuse_of_other_sources(&mut self, fields: &Fields, kind: &str) {
         let own = SOURCES.iter().find(|(name, _)| *name == kind).map_or(&[][..], |(_, own)| own);
-        for name in ["resolver", "every"] {
+        for name in ["resolver", "every", "ca"] {
             let Some(field) = fields.find(name).filter(|_| !own.contains(&name)) else { continue };
             let message = format!("`{name}` has no meaning with `{kind}`");
             let help = match name {
                 "every" => "DNS says by its TTL how long an answer is good".to_owned(),
+                "ca" => "only `http` with an `https://` URL needs one".to_owned(),
                 _ => "only `dns` and `dns_srv` ask a name server".to_owned(),
             };
             self.report.error(Problem::new(Code::KeyConflict, field.at, message).help(help));
@@ -130,27 +146,25 @@ fn parse_resolver(text: &str) -> Result<SocketAddr, Fault> {
     })
 }
 
-/// `http://HOST[:PORT][/PATH][?QUERY]`.
+/// `http[s]://HOST[:PORT][/PATH][?QUERY]`.
 fn parse_url(text: &str) -> Result<Source, Fault> {
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err(bad(format!("`{text}` is not a URL")).help("write \"http://registry.internal/servers\""));
     };
-    match scheme.to_ascii_lowercase().as_str() {
-        "http" => {}
-        "https" => {
-            return Err(Fault::new(Code::NotSupported, "asking for servers over TLS is not supported yet")
-                .help("have a program on this machine fetch the list, and name it with `file`"));
-        }
+    let (tls, usual) = match scheme.to_ascii_lowercase().as_str() {
+        "http" => (None, "80"),
+        "https" => (Some(Roots::System), "443"),
         other => {
-            return Err(bad(format!("`{other}://` is not how lists are asked for")).help("there is http://"));
+            return Err(bad(format!("`{other}://` is not how lists are asked for"))
+                .help("there are http:// and https://"));
         }
-    }
+    };
     let (authority, target) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     if authority.contains('@') {
         return Err(bad("the URL has a user name in it").help("a list is asked for without one"));
     }
     let split = authority.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'));
-    let (host, port) = split.unwrap_or((authority, "80"));
+    let (host, port) = split.unwrap_or((authority, usual));
     let digits = port.bytes().all(|byte| byte.is_ascii_digit());
     let port = port.parse().ok().filter(|&port: &u16| digits && port > 0);
     let port = port.ok_or_else(|| bad(format!("`{text}` has no valid port")).help("1 to 65535"))?;
@@ -160,7 +174,7 @@ fn parse_url(text: &str) -> Result<Source, Fault> {
     if target.contains('#') || target.len() > 2_048 || !target.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(bad(format!("`{target}` is not a path")).help("no spaces and no `#`"));
     }
-    Ok(Source::Http { host, port, target })
+    Ok(Source::Http { tls, host, port, target })
 }
 
 #[cfg(test)]
@@ -201,11 +215,23 @@ mod tests {
 
     #[test]
     fn reads_urls() {
-        let http =
-            |host: &str, port, target: &str| Source::Http { host: host.into(), port, target: target.into() };
+        let http = |host: &str, port, target: &str| Source::Http {
+            tls: None,
+            host: host.into(),
+            port,
+            target: target.into(),
+        };
+        let secure = |host: &str, port, target: &str| Source::Http {
+            tls: Some(Roots::System),
+            host: host.into(),
+            port,
+            target: target.into(),
+        };
         for (text, expected) in [
             ("http://registry:8500/v1/web?dc=a", http("registry", 8500, "/v1/web?dc=a")),
             ("HTTP://Registry", http("registry", 80, "/")),
+            ("https://registry/a", secure("registry", 443, "/a")),
+            ("https://registry:80", secure("registry", 80, "/")),
             ("http://[::1]:80", http("::1", 80, "/")),
             ("http://[::1]?a", http("::1", 80, "/?a")),
         ] {
@@ -214,7 +240,7 @@ mod tests {
         for text in [
             "",
             "registry/servers",
-            "https://registry/servers",
+            "ftp://registry/servers",
             "ftp://registry",
             "http://",
             "http://a:0/",

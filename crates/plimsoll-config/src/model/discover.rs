@@ -41,8 +41,10 @@ pub enum Source {
         /// Who is asked; `None` is whom the system asks.
         resolver: Option<SocketAddr>,
     },
-    /// A list behind an `http://` URL.
+    /// A list behind an `http://` or `https://` URL.
     Http {
+        /// For `https://`: whom to believe who the registry is.
+        tls: Option<Roots>,
         /// A name or an IP address; of IPv6 without brackets.
         host: String,
         /// The port; at least 1.
@@ -50,6 +52,15 @@ pub enum Source {
         /// Path and query; begins with `/`.
         target: String,
     },
+}
+
+/// Whose certificates are believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Roots {
+    /// Those of the system.
+    System,
+    /// Those in this file, in PEM, and no others.
+    File(PathBuf),
 }
 
 /// Identifies the source: for people, in metrics and from one process to the next.
@@ -69,10 +80,11 @@ impl fmt::Display for Source {
                 write!(f, "dns_srv {name}")?;
                 asked(f, resolver)
             }
-            Source::Http { host, port, target } if host.contains(':') => {
-                write!(f, "http://[{host}]:{port}{target}")
+            Source::Http { tls, host, port, target } => {
+                let scheme = if tls.is_some() { "https" } else { "http" };
+                let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+                write!(f, "{scheme}://{host}:{port}{target}")
             }
-            Source::Http { host, port, target } => write!(f, "http://{host}:{port}{target}"),
         }
     }
 }

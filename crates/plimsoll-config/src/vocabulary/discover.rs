@@ -33,7 +33,13 @@ pub(super) static DISCOVER: Table = Table {
             "http",
             Kind::Text("URL"),
             Alternative,
-            "An `http://` URL that answers with a list as `file` has it. Asked with `If-None-Match`.",
+            "An `http://` or `https://` URL that answers with a list as `file` has it. Asked with `If-None-Match`.",
+        ),
+        key(
+            "ca",
+            Kind::Text("path"),
+            Said("those that the system believes"),
+            "A file in PEM with the certificates that an `https://` URL's has to lead to; no others are believed. Read at each question. Only with `http`.",
         ),
         key(
             "resolver",

@@ -12,17 +12,21 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use plimsoll_config::defaults::LARGEST_LIST;
+use plimsoll_config::model::Roots;
 use plimsoll_config::parse_list;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::Found;
 use super::list::resolve;
 use super::names::Names;
+use super::tls;
 
 /// One URL and what it last said.
 #[derive(Debug)]
 pub(super) struct Registry {
+    tls: Option<Roots>,
     host: String,
     port: u16,
     target: String,
@@ -33,8 +37,8 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    pub(super) fn new(host: &str, port: u16, target: &str) -> Registry {
-        Registry { host: host.to_owned(), port, target: target.to_owned(), taken: None, seen: None }
+    pub(super) fn new(tls: Option<Roots>, host: &str, port: u16, target: &str) -> Registry {
+        Registry { tls, host: host.to_owned(), port, target: target.to_owned(), taken: None, seen: None }
     }
 
     /// Asks; `None` is what was taken already. `own` finds the registry, `names` what stands in its list.
@@ -54,10 +58,23 @@ impl Registry {
     }
 
     async fn fetch(&mut self, names: &mut Names) -> Result<Option<Bytes>, String> {
+        let stream = self.connect(names).await?;
+        match &self.tls {
+            None => self.exchange(stream).await,
+            Some(roots) => {
+                let stream = tls::connect(roots, &self.host, stream).await?;
+                self.exchange(stream).await
+            }
+        }
+    }
+
+    async fn exchange<S>(&mut self, stream: S) -> Result<Option<Bytes>, String>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let request = self.request().map_err(|e| e.to_string())?;
-        let stream = TokioIo::new(self.connect(names).await?);
         let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(stream).await.map_err(|e| e.to_string())?;
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
         let mut tasks = JoinSet::new(); // aborted when dropped
         tasks.spawn(connection);
         let answer = sender.send_request(request).await.map_err(|e| e.to_string())?;
@@ -113,7 +130,7 @@ mod tests {
 
     #[test]
     fn asks_with_the_tag_of_what_was_taken() {
-        let mut registry = Registry::new("::1", 8500, "/servers?a=b");
+        let mut registry = Registry::new(None, "::1", 8500, "/servers?a=b");
         let request = registry.request().unwrap();
         assert_eq!((request.method().as_str(), request.uri().to_string().as_str()), ("GET", "/servers?a=b"));
         assert_eq!(request.headers()["host"], "[::1]:8500");

@@ -234,8 +234,8 @@ impl Way {
                 Way { names, of: Of::Addresses }
             }
             model::Source::DnsSrv { resolver, .. } => Way { names: Names::new(*resolver), of: Of::Service },
-            model::Source::Http { host, port, target } => {
-                let registry = Registry::new(host, *port, target);
+            model::Source::Http { tls, host, port, target } => {
+                let registry = Registry::new(tls.clone(), host, *port, target);
                 Way { names: Names::new(None), of: Of::Registry(Box::new((registry, Names::new(None)))) }
             }
         }

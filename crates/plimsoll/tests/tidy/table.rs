@@ -117,8 +117,11 @@ pub(crate) const CRATES: &[Crate] = &[
             "listenfd",
             "prost",
             "rustix",
+            "rustls",
+            "rustls-native-certs",
             "serde_json",
             "tokio",
+            "tokio-rustls",
         ],
         never: &[&[
             Never("plimsoll_http", "control touches no live connection or request"),
