@@ -74,12 +74,7 @@ impl Question {
 
 async fn dial(address: &Address) -> io::Result<Box<dyn Stream>> {
     Ok(match address {
-        Address::Socket(address) => {
-            let stream = TcpStream::connect(address).await?;
-            // Closed at once and without a farewell, as HAProxy's checks are: thousands a minute would leave as many sockets behind that wait.
-            stream.set_zero_linger()?;
-            Box::new(stream)
-        }
+        Address::Socket(address) => Box::new(TcpStream::connect(address).await?),
         Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
         // Names are resolved before a snapshot is made.
         Address::Name(name, _) => return Err(io::Error::other(format!("{name} was not resolved"))),
