@@ -60,9 +60,10 @@ impl Sources {
                 return Some(Arc::clone(same));
             }
             // The same place asked in another way says the same.
-            let before = own().find(|source| source.origin.spec.source == spec.source);
+            let place = spec.source.to_string();
+            let before = own().find(|source| source.origin.spec.source.to_string() == place);
             let before = before.and_then(|source| source.origin.known().servers);
-            let before = before.or_else(|| recall(handed, &backend.name, &spec.source.to_string()));
+            let before = before.or_else(|| recall(handed, &backend.name, &place));
             Some(Arc::new(Source::start(&backend.name, spec, before, &self.news)))
         });
         Sources { all: all.collect(), news: Arc::clone(&self.news) }

@@ -79,10 +79,7 @@ impl Ordered {
     /// Makes the change in `wanted`; gives the line for the audit log.
     pub fn carry_out(&self, wanted: &mut Wanted) -> Result<Value, Declined> {
         let Ordered { backend, change, by, .. } = self;
-        let name = match change {
-            Change::Add(server) => &server.name,
-            Change::Set { server, .. } | Change::Remove(server) => server,
-        };
+        let name = change.server();
         let before = wanted.server(backend, name);
         if let Some(only_if) = &self.only_if {
             let tag = match (change, &before) {
@@ -93,7 +90,7 @@ impl Ordered {
                 // What is not there is told before what is asked about it: RFC 9110, 13.2.1.
                 (_, None) => {
                     wanted.of(backend).map_err(Declined::Refused)?;
-                    let missing = Refused::NoServer(backend.clone(), name.clone());
+                    let missing = Refused::NoServer(backend.clone(), name.to_owned());
                     return Err(Declined::Refused(missing));
                 }
             };
@@ -101,7 +98,7 @@ impl Ordered {
                 return Err(Declined::Stale);
             }
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        let now = unix_ms();
         wanted.change(backend, change, by, now).map_err(Declined::Refused)?;
         let after = wanted.server(backend, name);
         Ok(json!({
@@ -114,6 +111,11 @@ impl Ordered {
             "after": after.as_ref().map(settings),
         }))
     }
+}
+
+/// Now, in milliseconds since 1970.
+pub fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 /// What of a server is told and not learned.

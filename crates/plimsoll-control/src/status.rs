@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::admin::{InForce, Published};
 use crate::discovery::Origin;
-use crate::orders::settings;
+use crate::orders::{settings, unix_ms};
 use crate::wanted::{Order, Spoken, Wanted};
 
 /// The document.
@@ -201,8 +201,7 @@ fn agent(last: Option<LastCheck>) -> Value {
 
 /// Seconds since then, in milliseconds since 1970.
 fn since(then: u64) -> f64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-    now.saturating_sub(then) as f64 / 1000.0
+    unix_ms().saturating_sub(then) as f64 / 1000.0
 }
 
 /// What the last check of a server found; null without one.

@@ -112,7 +112,7 @@ impl Wanted {
         }
         (order.by, order.since) = (by.to_owned(), now);
         self.put(backend, name, order);
-        self.settle_words();
+        self.settle_word(backend, name);
         Ok(())
     }
 
@@ -239,7 +239,7 @@ fn find<'c>(config: &'c Config, backend: &str, server: &str) -> Option<&'c Serve
 
 #[cfg(test)]
 mod tests {
-    use plimsoll_config::model::{ServerCheck, ServerState};
+    use plimsoll_config::model::{ServerAgent, ServerCheck, ServerState};
 
     use super::*;
 
@@ -393,12 +393,13 @@ mod tests {
     fn one_that_is_removed_and_added_again_is_checked_as_the_file_says() {
         let mut file = file(&["10.0.0.1:1", "10.0.0.2:1"]);
         file.backends[0].servers[0].check = ServerCheck::Never;
+        file.backends[0].servers[0].agent = ServerAgent::Never;
         let mut wanted = Wanted::new(file.clone(), file);
         let before = wanted.clone();
         wanted.order_it(&Change::Remove("10.0.0.1:1".into())).unwrap();
         wanted.order_it(&Change::Add(Server { weight: 3, ..server("10.0.0.1:1") })).unwrap();
         let now = wanted.server(B, "10.0.0.1:1").unwrap();
-        assert_eq!((now.weight, now.check), (3, ServerCheck::Never));
+        assert_eq!((now.weight, now.check, now.agent), (3, ServerCheck::Never, ServerAgent::Never));
         wanted.order_it(&Change::Remove("10.0.0.1:1".into())).unwrap();
         wanted.order_it(&Change::Add(Server { max_requests: 1024, ..server("10.0.0.1:1") })).unwrap();
         assert_eq!(wanted, before);

@@ -152,6 +152,7 @@ impl Prober {
             return id;
         };
         (job.backend, job.server) = (Arc::clone(backend), server);
+        job.said = None; // what was wanted because of it may be forgotten
         if *job.errand != errand {
             // What the old question finds says nothing any more, and the old rhythm may be slower by far.
             let soon = now + errand.every().mul_f64(self.dice.unit());

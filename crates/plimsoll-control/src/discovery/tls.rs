@@ -24,7 +24,11 @@ pub(super) async fn connect(
     stream: TcpStream,
 ) -> Result<TlsStream<TcpStream>, String> {
     let name = ServerName::try_from(host.to_owned()).map_err(|e| format!("no TLS with {host}: {e}"))?;
-    let connector = TlsConnector::from(Arc::new(config(roots)?));
+    // Files, and sometimes hundreds of them: whoever waits for them must not be the loop that signals and publications go through.
+    let roots = roots.clone();
+    let read = tokio::task::spawn_blocking(move || config(&roots)).await;
+    let config = read.map_err(|_| "reading certificates ended by a defect".to_owned())??;
+    let connector = TlsConnector::from(Arc::new(config));
     connector.connect(name, stream).await.map_err(|e| format!("no TLS with {host}: {e}"))
 }
 

@@ -118,6 +118,21 @@ impl Origin {
     }
 }
 
+impl Change {
+    /// The name of the server that it is about.
+    pub fn server(&self) -> &str {
+        match self {
+            Change::Add(server) => &server.name,
+            Change::Set { server, .. } | Change::Remove(server) => server,
+        }
+    }
+}
+
+/// `new`, but for how it is checked and asked, which is not an operator's to say.
+pub(super) fn in_place_of(old: &Server, new: &Server) -> Server {
+    Server { check: old.check.clone(), agent: old.agent.clone(), ..new.clone() }
+}
+
 impl Order {
     /// What becomes by it of what the file says, or else discovery.
     pub fn on(&self, base: Option<&Server>, spoken: Option<&Spoken>) -> Option<Server> {
@@ -134,9 +149,7 @@ impl Order {
         match &self.presence {
             Presence::Removed => return false,
             Presence::Added(added) => {
-                // How the file's is checked is not an operator's to say.
-                let check = std::mem::take(&mut server.check);
-                *server = Server { check, ..added.clone() };
+                *server = in_place_of(server, added);
                 spoken.into_iter().for_each(|spoken| spoken.apply(server));
             }
             Presence::AsFound => {}
@@ -159,9 +172,7 @@ impl Order {
         match (change, &mut self.presence) {
             (Change::Add(server), _) => {
                 let presence = match base {
-                    Some(base) if *base == Server { check: base.check.clone(), ..server.clone() } => {
-                        Presence::AsFound
-                    }
+                    Some(base) if *base == in_place_of(base, server) => Presence::AsFound,
                     _ => Presence::Added(server.clone()),
                 };
                 *self = Order { presence, ..Order::default() };

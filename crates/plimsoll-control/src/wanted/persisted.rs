@@ -4,6 +4,7 @@
 
 use plimsoll_config::model::{Config, Server, ServerState};
 
+use super::order::in_place_of;
 use super::{Change, Presence, Wanted, find};
 
 /// How the file must differ for a change to be its own word.
@@ -32,7 +33,7 @@ impl Lasting {
         match self {
             Lasting::Nothing => {}
             Lasting::Put(new) => match servers.iter_mut().find(|server| server.name == new.name) {
-                Some(server) => server.clone_from(new),
+                Some(server) => *server = in_place_of(server, new),
                 None => servers.push(new.clone()),
             },
             Lasting::Set { server: name, state, weight } => {
@@ -52,8 +53,7 @@ impl Wanted {
     /// # Errors
     /// The file does not list what it is about, in a sentence: discovery found it.
     pub fn lasting(&self, backend: &str, change: &Change) -> Result<Lasting, String> {
-        let (Change::Add(Server { name, .. }) | Change::Set { server: name, .. } | Change::Remove(name)) =
-            change;
+        let name = change.server();
         let listed = find(&self.file, backend, name);
         let found = self.base(backend, name);
         let order = self.order(backend, name);
@@ -65,9 +65,9 @@ impl Wanted {
         }
         Ok(match change {
             Change::Remove(_) if listed.is_none() => Lasting::Nothing,
-            Change::Remove(_) => Lasting::Remove(name.clone()),
+            Change::Remove(_) => Lasting::Remove(name.to_owned()),
             Change::Set { state, weight, .. } if !is_added => {
-                Lasting::Set { server: name.clone(), state: *state, weight: *weight }
+                Lasting::Set { server: name.to_owned(), state: *state, weight: *weight }
             }
             Change::Add(_) | Change::Set { .. } => {
                 let server = order.map_or_else(|| found.cloned(), |order| order.on(found, None));
@@ -89,15 +89,15 @@ impl Wanted {
     /// stands against what the server says of itself.
     pub fn persisted(&mut self, file: Config, base: Config, backend: &str, change: &Change) {
         (self.file, self.base) = (file, base);
-        let (Change::Add(Server { name, .. }) | Change::Set { server: name, .. } | Change::Remove(name)) =
-            change;
+        let name = change.server();
         if let Some(mut order) = self.order(backend, name).cloned() {
             let is = self.base(backend, name).cloned();
-            if let (Some(is), Presence::Added(_)) = (&is, &order.presence) {
-                order.change(&Change::Add(is.clone()), Some(is), None);
+            if is.is_some() && matches!(order.presence, Presence::Added(_)) {
+                order.presence = Presence::AsFound; // whatever else was ordered goes on
             }
             order.change(change, is.as_ref(), self.spoken(backend, name));
             self.put(backend, name, order);
+            self.drop_idle_order(backend, name);
         }
         self.settle_words();
     }
@@ -105,6 +105,10 @@ impl Wanted {
 
 #[cfg(test)]
 mod tests {
+    use plimsoll_config::model::ServerCheck;
+    use plimsoll_proxy::{Heard, Told};
+    use plimsoll_traffic::Word;
+
     use super::*;
 
     const B: &str = "listen :8080";
@@ -180,6 +184,38 @@ mod tests {
         // What is not there needs no word of the file.
         wanted.change(B, &Change::Add(server("10.0.0.4:1")), "me", 1).unwrap();
         assert_eq!(keep(&mut wanted, &Change::Remove("10.0.0.4:1".to_owned())), Lasting::Nothing);
+    }
+
+    #[test]
+    fn one_that_is_put_back_is_checked_and_asked_as_the_file_says() {
+        let mut wanted = wanted();
+        let mut file = wanted.file().clone();
+        file.backends[0].servers[0].check = ServerCheck::Never;
+        wanted.reload(file.clone(), file);
+        wanted.change(B, &Change::Remove("10.0.0.1:1".to_owned()), "me", 1).unwrap();
+        let back = Server { weight: 4, ..server("10.0.0.1:1") };
+        keep(&mut wanted, &Change::Add(back));
+        let now = &wanted.file().backends[0].servers[0];
+        assert_eq!((now.weight, &now.check), (4, &ServerCheck::Never));
+        assert_eq!(wanted.orders().count(), 0);
+    }
+
+    #[test]
+    fn what_was_ordered_of_an_added_one_against_its_word_stays_and_says_by_whom() {
+        let mut wanted = wanted();
+        let mut file = wanted.file().clone();
+        file.backends[0].agent_header = Some("x-word".to_owned());
+        wanted.reload(file.clone(), file);
+        let added = server("10.0.0.3:1");
+        wanted.change(B, &Change::Add(added.clone()), "me", 1).unwrap();
+        let (backend, server, address) = (B.into(), added.name.as_str().into(), added.address.clone());
+        let heard = Heard { backend, server, address, word: Word::parse(b"10%"), told: Told::Answer };
+        wanted.hear(&heard, 2);
+        let set = |weight, state| Change::Set { server: added.name.clone(), state, weight };
+        wanted.change(B, &set(Some(5), None), "you", 3).unwrap();
+        keep(&mut wanted, &set(None, Some(ServerState::Drain)));
+        let order = wanted.order(B, &added.name).unwrap();
+        assert_eq!((order.weight, order.state, &*order.by), (Some(5), None, "me"));
     }
 
     #[test]

@@ -3,14 +3,14 @@
 //! In come words as they are heard, out goes what of them is in force. A server can ask for less than the file gives it and take that back, and for another share and another number of
 //! requests; it cannot undo what the file or an operator says. What it said belongs to its name and address, stays until it says otherwise, and ends where nobody is to be heard any more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use plimsoll_config::model::{Address, Server, ServerState};
+use plimsoll_config::model::{Address, Backend, Server, ServerState};
 use plimsoll_proxy::{Heard, Told};
 use plimsoll_traffic::{Claim, Word};
 use serde_json::{Value, json};
 
-use super::{Order, Presence, Wanted, find};
+use super::{Order, Presence, Wanted, index};
 
 /// By backend and server.
 pub(super) type All = BTreeMap<(String, String), Spoken>;
@@ -40,7 +40,7 @@ pub struct Effect {
 impl Wanted {
     /// A server said something, at `now`, in milliseconds since 1970.
     pub fn hear(&mut self, heard: &Heard, now: u64) -> Effect {
-        if !self.listens(&heard.backend, &heard.server, &heard.address) {
+        if !self.hears(&heard.backend, &heard.server, &heard.address) {
             return Effect::default(); // it was said before a change that has been made since
         }
         let key = (heard.backend.to_string(), heard.server.to_string());
@@ -64,7 +64,7 @@ impl Wanted {
         } else {
             self.words.insert(key, Spoken { word, told, since: now, address });
         }
-        self.drop_idle_orders();
+        self.drop_idle_order(&heard.backend, &heard.server);
         Effect { changes: true, lines }
     }
 
@@ -88,36 +88,47 @@ impl Wanted {
             return;
         }
         let mut words = std::mem::take(&mut self.words);
-        words.retain(|(backend, server), spoken| self.listens(backend, server, &spoken.address));
-        self.words = words;
-        self.drop_idle_orders();
-    }
-
-    /// Whether anybody is to hear what a server says.
-    fn listens(&self, backend: &str, name: &str, address: &Address) -> bool {
-        let added = self.order(backend, name).and_then(|order| match &order.presence {
-            Presence::Added(server) => Some(server),
-            _ => None,
+        let base = index(&self.base);
+        let specs: HashMap<&str, &Backend> =
+            self.base.backends.iter().map(|spec| (spec.name.as_str(), spec)).collect();
+        words.retain(|(backend, name), spoken| {
+            let (spec, found) = (specs.get(backend.as_str()), base.get(&(backend.as_str(), name.as_str())));
+            listens(spec.copied(), self.order(backend, name), found.copied(), &spoken.address)
         });
-        let server = added.or_else(|| find(&self.base, backend, name));
-        let spec = self.base.backends.iter().find(|spec| spec.name == backend);
-        spec.zip(server).is_some_and(|(spec, server)| {
-            server.address == *address && (spec.agent_header.is_some() || spec.agent_of(server).is_some())
-        })
-    }
-
-    /// An order that only said otherwise than a word has nothing to say once the word is taken back; if it stayed, the server could
-    /// never be heard again.
-    fn drop_idle_orders(&mut self) {
-        let (words, base) = (&self.words, &self.base);
+        self.words = words;
         for (backend, orders) in &mut self.orders {
             orders.retain(|name, order| {
-                let spoken = words.get(&(backend.clone(), name.clone()));
-                order.drop_idle(find(base, backend, name), spoken);
+                let spoken = self.words.get(&(backend.clone(), name.clone()));
+                order.drop_idle(base.get(&(backend.as_str(), name.as_str())).copied(), spoken);
                 order.says_something()
             });
         }
         self.orders.retain(|_, orders| !orders.is_empty());
+    }
+
+    /// The same where only this server is another one than before.
+    pub(super) fn settle_word(&mut self, backend: &str, name: &str) {
+        if self.words.is_empty() {
+            return;
+        }
+        let address = self.spoken(backend, name).map(|spoken| spoken.address.clone());
+        if address.is_some_and(|address| !self.hears(backend, name, &address)) {
+            self.words.remove(&(backend.to_owned(), name.to_owned()));
+        }
+        self.drop_idle_order(backend, name);
+    }
+
+    fn hears(&self, backend: &str, name: &str, address: &Address) -> bool {
+        listens(self.spec(backend).ok(), self.order(backend, name), self.base(backend, name), address)
+    }
+
+    /// An order that only said otherwise than a word has nothing to say once the word is taken back; if it stayed, the server could
+    /// never be heard again.
+    pub(super) fn drop_idle_order(&mut self, backend: &str, name: &str) {
+        if let Some(mut order) = self.order(backend, name).cloned() {
+            order.drop_idle(self.base(backend, name), self.spoken(backend, name));
+            self.put(backend, name, order);
+        }
     }
 
     pub(super) fn words_handed(&self) -> Value {
@@ -226,6 +237,17 @@ impl Order {
         self.state = self.state.filter(|state| takes_out || !same_state(state));
         self.weight = self.weight.filter(|weight| shares || !same_weight(weight));
     }
+}
+
+/// Whether anybody is to hear what a server says that an operator added, or else the file or discovery has.
+fn listens(spec: Option<&Backend>, order: Option<&Order>, found: Option<&Server>, address: &Address) -> bool {
+    let added = order.and_then(|order| match &order.presence {
+        Presence::Added(server) => Some(server),
+        _ => None,
+    });
+    spec.zip(added.or(found)).is_some_and(|(spec, server)| {
+        server.address == *address && (spec.agent_header.is_some() || spec.agent_of(server).is_some())
+    })
 }
 
 /// What is so without a word is not in force by it.

@@ -4,8 +4,9 @@
 //! answer costs no more than one that does so now and then.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use plimsoll_control::orders::unix_ms;
 use plimsoll_proxy::{Words, notice};
 
 use super::Running;
@@ -45,7 +46,7 @@ impl Running {
     /// Goes over to what servers say of themselves now.
     pub(super) fn take_words(&mut self) {
         self.hearing.due = None;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        let now = unix_ms();
         let mut changes = false;
         for heard in self.hearing.words.take() {
             let effect = self.wanted.hear(&heard, now);

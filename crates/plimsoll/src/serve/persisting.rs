@@ -1,6 +1,7 @@
 //! Orders that the file is to keep: made, written, served, and only then told of; with any failure all is as it was.
 //!
-//! One at a time and apart from other orders, since each is a file of its own to write. What can fail comes before the rename, which is the last
+//! One at a time and apart from other orders, since each is a file of its own to write. The loop waits for the disk meanwhile, so that nothing
+//! comes between the text that was judged and the one that is replaced. What can fail comes before the rename, which is the last
 //! step.
 
 use plimsoll_control::orders::{Declined, Keep, Ordered};
