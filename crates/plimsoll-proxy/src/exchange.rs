@@ -161,11 +161,9 @@ impl Exchange<'_> {
             Err(Failed { error, .. }) if error.who != Who::Server => {}
             Err(Failed { error, .. }) => {
                 self.worker.deadlines.precise();
-                match (&error.what, error.phase) {
+                match &error.what {
                     // What breaks or is refused at one moment is one failure, however many requests meet it.
-                    (What::Io(_) | What::Closed, _) | (_, Phase::Connect) => {
-                        lease.broke(error.reason(), now());
-                    }
+                    What::Io(_) | What::Closed => lease.broke(error.reason(), now()),
                     _ => lease.failed(error.reason(), now()),
                 }
             }

@@ -159,10 +159,12 @@ impl Backend {
         }
     }
 
-    /// Sets limits that were found out, and keeps out who has to be checked first. The roster stays that of the configuration in force until a `tick` of this one.
+    /// Sets limits that are to be found out, and keeps out who has to be checked first. The roster stays that of the configuration in force until a `tick` of this one.
     fn begin(&self, first: bool) {
         for server in &self.servers {
-            server.live.set_limit(server.gradient.as_ref().map_or(u32::MAX, |known| known.told().limit));
+            if let Some(known) = &server.gradient {
+                server.live.set_limit(known.told().limit);
+            }
         }
         if first {
             let mut roster = self.roster();

@@ -344,8 +344,7 @@ impl Balancer {
 
     #[inline(always)]
     fn has_room(&self, index: u32) -> bool {
-        let server = self.server(index);
-        server.live.in_flight() < server.most()
+        self.server(index).has_room()
     }
 
     /// Bounded loads (Mirrokni, Thorup, Zadimoghaddam, 2018): with this request no server has more than its part of `bound`

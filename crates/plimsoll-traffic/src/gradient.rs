@@ -20,6 +20,7 @@ use crate::backend::Backend;
 use crate::dice::Dice;
 use crate::outcome::{Outcome, Verdict};
 use crate::pace::{BUCKETS, bucket, lower_bound, upper_bound};
+use crate::server::Live;
 use crate::time::Micros;
 
 /// Latencies that make a median: so many times the limit, within these bounds. The median of `n` exponential ones is off by `1.44 / sqrt(n)`, and the clamp at 1 makes of
@@ -135,36 +136,44 @@ impl Gradient {
     pub(crate) fn recall(&self, known: Limit, rules: &AdaptiveConcurrency, now: Micros) {
         let mut state = self.state();
         state.limit = f64::from(known.limit.max(rules.least));
-        (state.least, state.measured) = (known.least_latency as f64, now);
+        state.highest = state.limit;
+        let most = upper_bound(BUCKETS - 1); // no more was ever counted
+        (state.least, state.measured) = (known.least_latency.min(most) as f64, now);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An answer took `took` microseconds, and with it `in_flight` requests were on the server. `Some` is the limit if it may have changed. One of the workers
+    /// Whether a failure took longer than an answer without load; not while that is not known.
+    fn is_late(&self, took: u64) -> bool {
+        let least = self.state().least;
+        least > 0.0 && took as f64 >= least
+    }
+
+    /// An answer took `took` microseconds, and with it `in_flight` requests were on the server, whose limit is kept in `live`. True if that has risen. One of the workers
     /// ends the window; what others count at that very moment may be lost, which no median notices.
     fn observe(
         &self,
-        took: u64,
-        in_flight: u32,
+        (took, in_flight): (u64, u32),
+        live: &Live,
         (rules, most): (&AdaptiveConcurrency, u32),
         now: Micros,
         seed: u64,
-    ) -> Option<u32> {
+    ) -> bool {
         self.counts[bucket(took)].fetch_add(1, Relaxed);
         self.peak.fetch_max(in_flight, Relaxed);
         let count = self.count.fetch_add(1, Relaxed) + 1;
         if count < FEWEST || now.0 < self.ends.load(Relaxed) {
-            return None;
+            return false;
         }
-        let mut state = self.state.try_lock().ok()?;
+        let Ok(mut state) = self.state.try_lock() else { return false };
         let length = SHORTEST.max(LATENCIES * state.least as u64);
         let fewest = if matches!(state.phase, Phase::Measuring(_)) { MEASURED } else { FEWEST };
         let enough = (LIMITS.saturating_mul(state.limit as u32)).clamp(fewest, MOST);
         let since = now.since(state.began);
         if since < length || (count < enough && since < PATIENCE * length) {
-            return None;
+            return false;
         }
         let (median, peak) = (self.median(), self.peak.swap(0, Relaxed));
         self.counts.iter().for_each(|count| count.store(0, Relaxed));
@@ -172,7 +181,11 @@ impl Gradient {
         state.step(&Seen { median, peak, now }, rules, most, seed);
         state.began = now;
         self.ends.store(now.0 + SHORTEST.max(LATENCIES * state.least as u64), Relaxed);
-        Some(state.limit.round() as u32)
+        // Under the lock, so that no older one comes after it.
+        let limit = state.limit.round() as u32;
+        let rises = limit > live.limit();
+        live.set_limit(limit);
+        rises
     }
 
     /// By a straight line within its bucket.
@@ -257,18 +270,14 @@ impl Backend {
         match outcome.result {
             Verdict::Answered => {}
             // An error may be fast because it is one. What failed late took so long at least.
-            Verdict::Failed if took as f64 >= gradient.state().least => {}
+            Verdict::Failed if gradient.is_late(took) => {}
             Verdict::Failed | Verdict::Cancelled => return,
         }
         let bounds = (rules, server.max_requests);
-        let limit = gradient.observe(took, server.live.in_flight(), bounds, outcome.now, server.seed());
-        if let Some(limit) = limit {
-            let rises = limit > server.live.limit();
-            server.live.set_limit(limit);
-            // Who waits for room has more of it now.
-            if rises {
-                self.poke(outcome.now);
-            }
+        // Who waits for room has more of it now.
+        if gradient.observe((took, server.live.in_flight()), &server.live, bounds, outcome.now, server.seed())
+        {
+            self.poke(outcome.now);
         }
     }
 
@@ -296,6 +305,7 @@ mod tests {
     /// A server of so many places that takes `service` each, and is always given all it may have; what is beyond its places waits there.
     struct Loaded {
         gradient: Gradient,
+        live: Live,
         rules: AdaptiveConcurrency,
         places: f64,
         service: f64,
@@ -309,7 +319,17 @@ mod tests {
             let rules = AdaptiveConcurrency::default();
             let gradient = Gradient::new(&rules);
             let (service, dice) = (10_000.0, Dice::new(seed));
-            Loaded { gradient, rules, places: f64::from(places), service, dice, now: 0.0, most: 100_000 }
+            let live = Live::default();
+            Loaded {
+                gradient,
+                live,
+                rules,
+                places: f64::from(places),
+                service,
+                dice,
+                now: 0.0,
+                most: 100_000,
+            }
         }
 
         fn limit(&self) -> f64 {
@@ -332,7 +352,13 @@ mod tests {
                 let waits = (in_flight - busy).max(0.0) / self.places * self.service;
                 let took = (drawn + waits) as u64;
                 let bounds = (&self.rules, self.most);
-                self.gradient.observe(took, in_flight as u32, bounds, Micros(self.now as u64), 7);
+                self.gradient.observe(
+                    (took, in_flight as u32),
+                    &self.live,
+                    bounds,
+                    Micros(self.now as u64),
+                    7,
+                );
             }
             (done * self.service / self.places / micros, limits / time)
         }
@@ -467,6 +493,7 @@ mod tests {
             }
             backend.limit(0).expect("it is found out").least_latency
         };
+        assert_eq!(ask(MS / 5, Verdict::Failed, 500), 0, "nothing is known, and an error tells nothing");
         let least = ask(10 * MS, Verdict::Answered, 500);
         assert!((9 * MS..12 * MS).contains(&least), "{least}");
         assert_eq!(ask(MS, Verdict::Failed, 2_000), least);
@@ -475,5 +502,19 @@ mod tests {
         assert_eq!(backend.servers[0].most(), 4);
         let off = Backend::new(&plimsoll_config::model::Backend { adaptive: None, ..spec }, Some(&backend));
         assert_eq!(off.servers[0].most(), u32::MAX);
+        // What is under way by the old rules says nothing of the new ones.
+        off.servers[0].live.set_limit(2);
+        assert_eq!(off.servers[0].most(), u32::MAX);
+    }
+
+    #[test]
+    fn what_another_process_found_is_taken_over_whole_and_no_nonsense_stops_a_window() {
+        let rules = AdaptiveConcurrency::default();
+        let gradient = Gradient::new(&rules);
+        gradient.recall(Limit { limit: 6, least_latency: u64::MAX }, &rules, Micros(1));
+        let state = gradient.state().clone();
+        assert_eq!((state.limit, state.highest, state.phase), (6.0, 6.0, Phase::Steady));
+        let longest = LATENCIES * state.least as u64;
+        assert!(longest > 0 && longest <= LATENCIES * upper_bound(BUCKETS - 1), "{longest}");
     }
 }

@@ -150,11 +150,17 @@ impl Backend {
         let mut roster = self.roster();
         let waits = |index: &u32| {
             let server = &self.servers[*index as usize];
-            let may = !server.says_down && server.live.in_flight() < server.most();
-            may && server.health.record().ejection == Ejection::Waits && !tried.contains(index)
+            !server.says_down
+                && server.has_room()
+                && server.health.record().ejection == Ejection::Waits
+                && !tried.contains(index)
         };
         let mut members = self.tiers.iter().flat_map(|tier| tier.members.iter().copied());
-        let index = members.find(waits)?;
+        let Some(index) = members.find(waits) else {
+            // Whoever waits is full now: all picks would ask for it in vain.
+            roster.settle(self.panic, &self.ramp.trials);
+            return None;
+        };
         self.servers[index as usize].health.record().ejection = Ejection::Tried;
         roster.settle(self.panic, &self.ramp.trials);
         Some(index)

@@ -67,7 +67,13 @@ impl Server {
     /// Requests that it may have in flight now: `max_requests`, or less where a limit was found out.
     #[inline(always)] // what nearly every pick consists of
     pub fn most(&self) -> u32 {
-        self.max_requests.min(self.live.limit())
+        if self.gradient.is_none() { self.max_requests } else { self.max_requests.min(self.live.limit()) }
+    }
+
+    /// Whether it may have another one.
+    #[inline(always)]
+    pub fn has_room(&self) -> bool {
+        self.live.in_flight() < self.most()
     }
 
     /// A number of its own.

@@ -43,11 +43,18 @@ pub(crate) struct Member {
     tier: Option<usize>,
     backup: bool,
     max_requests: u32,
+    /// Its limit is found out.
+    adapts: bool,
     /// It says so itself.
     says_down: bool,
 }
 
 impl Member {
+    fn has_room(&self) -> bool {
+        let limit = if self.adapts { self.live.limit() } else { u32::MAX };
+        self.live.in_flight() < self.max_requests.min(limit)
+    }
+
     fn is_well(&self) -> bool {
         !self.says_down && self.health.record().is_well()
     }
@@ -62,6 +69,7 @@ impl Roster {
                 && member.tier == *tier
                 && member.backup == server.backup
                 && member.max_requests == server.max_requests
+                && member.adapts == server.gradient.is_some()
                 && member.says_down == server.says_down
         };
         self.members.len() == backend.servers.len()
@@ -77,6 +85,7 @@ impl Roster {
             tier,
             backup: server.backup,
             max_requests: server.max_requests,
+            adapts: server.gradient.is_some(),
             says_down: server.says_down,
         };
         self.members = backend.servers.iter().zip(tiers).map(member).collect();
@@ -103,9 +112,7 @@ impl Roster {
             .iter()
             .map(|m| {
                 // One that is full is called once it has room: until then all picks would ask for it in vain.
-                let may = m.tier.is_some()
-                    && !m.says_down
-                    && m.live.in_flight() < m.max_requests.min(m.live.limit());
+                let may = m.tier.is_some() && !m.says_down && m.has_room();
                 waiting += u32::from(may && m.health.record().ejection == Ejection::Waits);
                 m.is_well()
             })
