@@ -103,7 +103,7 @@ impl Exchange<'_> {
                 up.restart();
             }
             self.record.server = Some(lease.index());
-            if lease.hears() {
+            if lease.reports() {
                 probe::send_due(self.worker, &self.view, backend);
             }
             let (lease, result) = if tried.is_empty() && self.asked.hedgeable && route.hedge.is_some() {
@@ -193,7 +193,8 @@ impl Exchange<'_> {
             && let Some(word) = answer.head.value(bytes, name)
             && lease.is_news(word)
         {
-            self.view.shared.words.say(&backend.name, lease.server(), Word::parse(word), Told::Answer);
+            let news = || lease.takes_news(word).then(|| Word::parse(word));
+            self.view.shared.words.say_if(&backend.name, lease.server(), Told::Answer, news);
         }
     }
 
@@ -201,6 +202,9 @@ impl Exchange<'_> {
     pub(crate) fn for_us(&self) -> ForUs<'_> {
         let Some(backend) = self.record.backend else { return ForUs::default() };
         let balancer = &self.view.backends[backend].balancer;
+        if !balancer.hears() {
+            return ForUs::default();
+        }
         ForUs { reports: balancer.reports(), word: balancer.backend().word_field.as_deref() }
     }
 

@@ -52,7 +52,19 @@ pub struct Words {
 impl Words {
     /// A server of the named backend says a word.
     pub fn say(&self, backend: &str, server: &Server, word: Word, told: Told) {
+        self.say_if(backend, server, told, || Some(word));
+    }
+
+    /// The same of a word that is only found out to be new once nobody else can say another one in between.
+    pub(crate) fn say_if(
+        &self,
+        backend: &str,
+        server: &Server,
+        told: Told,
+        news: impl FnOnce() -> Option<Word>,
+    ) {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(word) = news() else { return };
         let key = Speaker { backend: backend.into(), server: server.name.clone() };
         match pending.get_mut(&key).filter(|earlier| earlier.address == server.address) {
             Some(earlier) => {

@@ -96,6 +96,7 @@ impl Lease {
     }
 
     /// Whether what it reports of its load is.
+    #[inline]
     pub fn reports(&self) -> bool {
         self.balancer.reports()
     }
@@ -103,6 +104,11 @@ impl Lease {
     /// Whether its word is another one than was heard last: only then anybody need act on it.
     pub fn is_news(&self, word: &[u8]) -> bool {
         self.balancer.is_news(self.index, word)
+    }
+
+    /// The same, and from now on it is the one that was heard last. To be asked where nobody else can pass on another word in between.
+    pub fn takes_news(&self, word: &[u8]) -> bool {
+        self.balancer.takes_news(self.index, word)
     }
 
     /// Tells the balancer what the server reported with its answer, at `now`. To be told before the outcome.

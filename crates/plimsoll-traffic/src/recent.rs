@@ -65,11 +65,14 @@ impl Recent {
     /// as a pick each time, one that is never busy, since it fails at once, would be last in picks by far, and win all ties.)
     pub(crate) fn lightest(&self, all: &[u32], standing: impl Fn(u32) -> Standing) -> u32 {
         let mut second: Option<Standing> = None; // in picks, of those with the same load as the best
-        let mut heaviest = 0;
+        let (mut heaviest, mut differ) = (0, false);
         let lighter = |best: Standing, next: Standing| match best.by_load(&next) {
-            Ordering::Less => best,
+            Ordering::Less => {
+                differ = true;
+                best
+            }
             Ordering::Greater => {
-                second = None;
+                (second, differ) = (None, true);
                 next
             }
             Ordering::Equal => {
@@ -86,7 +89,9 @@ impl Recent {
             standing
         };
         let best = all.iter().map(weighed).reduce(lighter).expect("there is at least one");
-        self.level(all, &best, heaviest, standing);
+        if differ {
+            self.level(all, &best, heaviest, standing);
+        }
         if let Some(second) = second {
             self.catch_up(&best, &second);
         }

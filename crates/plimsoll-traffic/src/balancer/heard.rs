@@ -26,6 +26,11 @@ pub(super) fn memory(backend: &Backend, spec: &model::Prequal, dice: &mut Dice) 
     Prequal::new(spec, members, Recent::new(backend.servers.len(), dice))
 }
 
+/// What a word is told by; 0 is for none.
+fn mark(word: &[u8]) -> u64 {
+    xxh3_64(word) | 1
+}
+
 impl Balancer {
     /// Whether somebody has to say what became of a request.
     #[inline]
@@ -103,12 +108,16 @@ impl Balancer {
         self.reports
     }
 
-    /// Whether a server's word is another one than was heard of it last, by any worker. From now on it is the one that was heard last.
+    /// Whether a server's word is another one than was heard of it last, by any worker. Only reads: a write for every answer would take the line
+    /// away from all other cores.
     pub(crate) fn is_news(&self, index: u32, word: &[u8]) -> bool {
-        let hash = xxh3_64(word) | 1; // 0 is for nothing
-        let heard = &self.server(index).live.heard;
-        // Reads first: a write for every answer would take the line away from all other cores.
-        heard.load(Relaxed) != hash && heard.swap(hash, Relaxed) != hash
+        self.server(index).live.heard.load(Relaxed) != mark(word)
+    }
+
+    /// The same, and from now on it is the one that was heard last.
+    pub(crate) fn takes_news(&self, index: u32, word: &[u8]) -> bool {
+        let mark = mark(word);
+        self.server(index).live.heard.swap(mark, Relaxed) != mark
     }
 
     /// A server reported its load, at `now`. `took` is how long the answer took that said so, in microseconds, if it was one to a request.
