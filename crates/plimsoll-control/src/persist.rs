@@ -81,7 +81,11 @@ pub fn prepare(main: &Path, backend: &str, lasting: &Lasting) -> Result<Prepared
     }
     let (path, text) = (&before[place].path, &after[place].text);
     let written = write_beside(Path::new(path), text);
-    let renamed = written.map_err(|error| Unkept::Unwritten(format!("cannot write {path}: {error}")))?;
+    let renamed = written.map_err(|error| {
+        Unkept::Unwritten(format!(
+            "cannot write a new {path} into its folder, which the process must be allowed to: {error}"
+        ))
+    })?;
     Ok(Prepared { main: main.to_owned(), before, after, renamed: Some(renamed) })
 }
 

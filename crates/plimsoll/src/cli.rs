@@ -371,8 +371,10 @@ Examples:
   plimsoll server api/10.0.0.1:3000 weight 5
   plimsoll server add api 10.0.0.4:3000 --weight 2
   plimsoll server api/10.0.0.4:3000 remove
+  plimsoll server api/10.0.0.1:3000 weight 5 --persist
 
-A change lasts until the file says otherwise, through reloads and upgrades, and not through a restart.
+A change lasts until the file says otherwise, through reloads and upgrades, and not through a restart;
+with --persist the file says it too.
 
 Exit status:
   0  done, and served

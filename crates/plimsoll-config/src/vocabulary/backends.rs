@@ -131,7 +131,7 @@ pub(super) static BACKEND: Table = Table {
             "Where requests wait while every server has `max_requests` in flight: a table with the keys below, or `false` for nowhere; they are then refused at once.",
         ),
     ],
-    later: &["retry", "tls", "proxy_protocol"],
+    later: &["tls", "proxy_protocol"],
     elsewhere: &[
         ("server", "servers"),
         ("to", "servers"),

@@ -141,7 +141,8 @@ impl Origin {
             }
             Err(reason) => {
                 known.failures += 1;
-                if !known.is_failing {
+                // Another reason is news; the same at each question is told once.
+                if !known.is_failing || known.failure.as_ref().is_none_or(|(_, last)| *last != reason) {
                     self.tell_failure(&reason, known.servers.as_deref());
                 }
                 known.is_failing = true;
@@ -182,7 +183,7 @@ impl Origin {
     fn tell_failure(&self, reason: &str, servers: Option<&[Server]>) {
         let Origin { backend, spec, .. } = self;
         let stays = match servers {
-            Some(servers) => format!("its last {} servers stay", servers.len()),
+            Some(servers) => format!("its last {} stay", self::servers(servers.len())),
             None => "it has named no server yet".to_owned(),
         };
         notice(&format!("backend {backend}: {} fails: {reason}; {stays}", spec.source));
@@ -195,11 +196,15 @@ impl Origin {
         let (added, gone) = (new.difference(&old).count(), old.difference(&new).count());
         let Origin { backend, spec, .. } = self;
         notice(&format!(
-            "backend {backend}: {} names {} servers: {added} new, {gone} gone",
+            "backend {backend}: {} names {}: {added} new, {gone} gone",
             spec.source,
-            now.len()
+            servers(now.len())
         ));
     }
+}
+
+fn servers(count: usize) -> String {
+    if count == 1 { "1 server".to_owned() } else { format!("{count} servers") }
 }
 
 /// Characters of a reason.

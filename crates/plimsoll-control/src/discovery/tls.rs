@@ -3,13 +3,14 @@
 //! A connection goes in and an encrypted one comes out, or why not. Nothing here can be switched off. What is believed is read at each question,
 //! which is every few seconds at most, so that a certificate that was replaced is taken without a reload.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use plimsoll_config::model::Roots;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, crypto};
+use rustls::{CertificateError, ClientConfig, RootCertStore, crypto};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -29,7 +30,19 @@ pub(super) async fn connect(
     let read = tokio::task::spawn_blocking(move || config(&roots)).await;
     let config = read.map_err(|_| "reading certificates ended by a defect".to_owned())??;
     let connector = TlsConnector::from(Arc::new(config));
-    connector.connect(name, stream).await.map_err(|e| format!("no TLS with {host}: {e}"))
+    connector.connect(name, stream).await.map_err(|e| format!("no TLS with {host}: {e}{}", hint(&e)))
+}
+
+/// What an operator may do about it.
+fn hint(error: &io::Error) -> &'static str {
+    let why = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match why {
+        Some(rustls::Error::InvalidMessage(_)) => " (does it talk TLS? without it is `http://`)",
+        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            " (`ca` names the file with the authority that is to be believed)"
+        }
+        _ => "",
+    }
 }
 
 fn config(roots: &Roots) -> Result<ClientConfig, String> {

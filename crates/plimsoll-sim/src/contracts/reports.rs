@@ -192,7 +192,8 @@ pub(super) fn asked(kind: Kind, make: &Maker<'_>, seed: u64) -> Reading {
         }
     }
     let missing = (REQUESTS * u64::from(asks)).abs_diff(counts.iter().sum());
-    let figure = chi_square(&counts, &super::shares::parts(&WEIGHTS)) + missing as f64;
+    let even = chi_square(&counts, &super::shares::parts(&WEIGHTS));
+    let figure = if missing == 0 { even } else { f64::INFINITY };
     Reading::Measured { figure, bound: chi_square_bound(WEIGHTS.len() - 1), unit: Unit::ChiSquare }
 }
 

@@ -215,7 +215,12 @@ fn a_reload_under_way_takes_the_change_too() {
     program.configure(&(text(&program) + &more));
     let said = program.stderr_lines().len();
     program.signal(Signal::HUP);
-    silent.accept().expect("the source is asked");
+    silent.set_nonblocking(true).expect("it is a socket");
+    let mut asked = None;
+    until("the source is asked", || {
+        asked = silent.accept().ok();
+        asked.is_some()
+    });
     assert_eq!(api(admin, "PATCH", &kept(&format!("{SERVERS}/a")), &json!({ "weight": 0 })).status, 200);
     let lines = program.wait_for_line(said, |line| line.contains("reloaded"));
     assert!(lines.last().is_some_and(|line| line.starts_with("plimsoll: reloaded ")), "{lines:?}");
