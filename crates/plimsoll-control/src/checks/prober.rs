@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_config::model::{self, Address, ServerState};
-use plimsoll_proxy::{Snapshot, Told, Words, now};
+use plimsoll_proxy::{Snapshot, Told, Words, notice, now};
 use plimsoll_traffic::{Backend, Dice, Word};
 use rustix::process::{Resource, getrlimit};
 use tokio::sync::watch;
@@ -65,6 +65,8 @@ struct Job {
     is_spread: bool,
     /// What the agent said last.
     said: Option<Word>,
+    /// It is an agent's and could not be asked the last time, which was told.
+    is_silent: bool,
 }
 
 impl Prober {
@@ -147,7 +149,10 @@ impl Prober {
             let (id, backend) = (self.next, Arc::clone(backend));
             self.next += 1;
             let errand = Arc::new(errand);
-            self.jobs.insert(id, Job { errand, backend, server, at, asking: None, is_spread, said: None });
+            self.jobs.insert(
+                id,
+                Job { errand, backend, server, at, asking: None, is_spread, said: None, is_silent: false },
+            );
             self.due.insert((at, id));
             return id;
         };
@@ -211,6 +216,7 @@ impl Prober {
             Some((Ok(Found::Pass), took)) => job.backend.probed(job.server, Ok(()), took, time),
             Some((Ok(Found::Word(word)), took)) => {
                 job.backend.asked(job.server, Ok(()), took, time);
+                job.tell(None);
                 // What it says all the time was heard.
                 if job.said.as_ref() != Some(&word) {
                     let server = &job.backend.servers[job.server];
@@ -220,6 +226,7 @@ impl Prober {
             }
             Some((Err(Trouble::Server(reason)), took)) if job.errand.is_agents() => {
                 job.backend.asked(job.server, Err(&reason), took, time);
+                job.tell(Some(&reason));
             }
             Some((Err(Trouble::Server(reason)), took)) => {
                 job.backend.probed(job.server, Err(&reason), took, time);
@@ -234,6 +241,21 @@ impl Prober {
         job.is_spread = true;
         job.at = (job.at + interval.mul_f64(part)).max(Instant::now());
         self.due.insert((job.at, id));
+    }
+}
+
+impl Job {
+    /// An agent was asked, in vain if there is a reason. Whether it can be is told when that changes.
+    fn tell(&mut self, reason: Option<&str>) {
+        if self.is_silent == reason.is_some() {
+            return;
+        }
+        self.is_silent = reason.is_some();
+        let server = format!("{}/{}", self.backend.name, self.backend.servers[self.server].name);
+        match reason {
+            Some(reason) => notice(&format!("the agent of server {server} says nothing: {reason}")),
+            None => notice(&format!("the agent of server {server} answers")),
+        }
     }
 }
 

@@ -42,6 +42,12 @@ fn whatever_an_agent_does_its_server_stays_as_it_last_said() {
     assert_eq!(stage.seen("c")["agent"]["answers"], true, "the others are asked as ever");
     stage.speakers[0].says("100%");
     stage.until_share("a", 1.0);
+    // Told when it begins and when it ends, however often it is asked.
+    let told = |words: &str| {
+        let lines = stage.program.stderr_lines();
+        lines.iter().filter(|line| line.contains("the agent of server all/a") && line.contains(words)).count()
+    };
+    assert_eq!((told("says nothing: no whole line within 50 ms"), told("answers")), (1, 1));
 }
 
 #[test]
