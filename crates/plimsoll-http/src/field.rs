@@ -3,7 +3,8 @@
 //! A field owns nothing: its spans point into the bytes that its head was parsed from. Hop-by-hop and framing
 //! names are recognised once, while parsing, so that no later step compares strings again.
 
-use crate::chars::{is_token_byte, letters_len};
+use crate::chars::is_token_byte;
+use crate::lanes::letters_len;
 
 /// A place in the buffer that a head was parsed from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -81,24 +82,24 @@ pub enum Known {
 
 impl Known {
     pub(crate) fn of(name: &[u8]) -> Known {
-        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
-        match name.len() {
-            2 if is("te") => Known::Te,
-            3 if is("via") => Known::Via,
-            4 if is("host") => Known::Host,
-            6 if is("expect") => Known::Expect,
-            7 if is("upgrade") => Known::Upgrade,
-            7 if is("trailer") => Known::Trailer,
-            9 if is("forwarded") => Known::Forwarded,
-            10 if is("connection") => Known::Connection,
-            10 if is("keep-alive") => Known::KeepAlive,
-            14 if is("content-length") => Known::ContentLength,
-            14 if is("http2-settings") => Known::Http2Settings,
-            15 if is("x-forwarded-for") => Known::XForwardedFor,
-            16 if is("x-forwarded-host") => Known::XForwardedHost,
-            16 if is("proxy-connection") => Known::ProxyConnection,
-            17 if is("x-forwarded-proto") => Known::XForwardedProto,
-            17 if is("transfer-encoding") => Known::TransferEncoding,
+        let Some(first) = name.first() else { return Known::Other };
+        match (name.len(), first.to_ascii_lowercase()) {
+            (2, b't') if is(name, b"te") => Known::Te,
+            (3, b'v') if is(name, b"via") => Known::Via,
+            (4, b'h') if is(name, b"host") => Known::Host,
+            (6, b'e') if is(name, b"expect") => Known::Expect,
+            (7, b'u') if is(name, b"upgrade") => Known::Upgrade,
+            (7, b't') if is(name, b"trailer") => Known::Trailer,
+            (9, b'f') if is(name, b"forwarded") => Known::Forwarded,
+            (10, b'c') if is(name, b"connection") => Known::Connection,
+            (10, b'k') if is(name, b"keep-alive") => Known::KeepAlive,
+            (14, b'c') if is(name, b"content-length") => Known::ContentLength,
+            (14, b'h') if is(name, b"http2-settings") => Known::Http2Settings,
+            (15, b'x') if is(name, b"x-forwarded-for") => Known::XForwardedFor,
+            (16, b'x') if is(name, b"x-forwarded-host") => Known::XForwardedHost,
+            (16, b'p') if is(name, b"proxy-connection") => Known::ProxyConnection,
+            (17, b'x') if is(name, b"x-forwarded-proto") => Known::XForwardedProto,
+            (17, b't') if is(name, b"transfer-encoding") => Known::TransferEncoding,
             _ => Known::Other,
         }
     }
@@ -135,6 +136,17 @@ impl Known {
     }
 }
 
+/// True for the name `known`, which is lower case, in any case. All bytes are compared at once: to look for the first difference costs more.
+fn is<const LEN: usize>(name: &[u8], known: &[u8; LEN]) -> bool {
+    let Ok(name) = <&[u8; LEN]>::try_from(name) else { return false };
+    let mut differ = 0;
+    for (a, b) in name.iter().zip(known) {
+        let case = if b.is_ascii_lowercase() { 0x20 } else { 0 };
+        differ |= (a ^ b) & !case;
+    }
+    differ == 0
+}
+
 /// True for `content_length`, `transfer_encoding` and every mixture with `_` for `-`: servers that fold the two would take
 /// such a field for framing.
 pub(crate) fn is_framing_lookalike(name: &[u8]) -> bool {
@@ -150,22 +162,33 @@ pub(crate) fn is_framing_lookalike(name: &[u8]) -> bool {
 }
 
 /// A name, and whether it contains `_`.
-pub(crate) struct Name {
-    /// In bytes; 0 where there is none.
-    pub(crate) len: usize,
+pub(crate) struct Name<'b> {
+    /// Empty where there is none.
+    pub(crate) bytes: &'b [u8],
     pub(crate) underscore: bool,
 }
 
-/// The name that the bytes begin with: as many as may stand in one.
-pub(crate) fn name_at(bytes: &[u8]) -> Name {
-    let letters = letters_len(bytes);
-    let (rest, mut underscore) = (&bytes[letters..], false);
+/// The name that the bytes begin with, as many as may stand in one, and what is behind it.
+#[inline(always)]
+pub(crate) fn name_at(bytes: &[u8]) -> (Name<'_>, &[u8]) {
+    let (letters, behind) = bytes.split_at(letters_len(bytes));
+    if behind.first() == Some(&b':') {
+        return (Name { bytes: letters, underscore: false }, behind); // nearly all
+    }
+    name_to(bytes, letters.len())
+}
+
+/// The same, known to go on for `letters` bytes.
+fn name_to(bytes: &[u8], letters: usize) -> (Name<'_>, &[u8]) {
+    let mut underscore = false;
     let ends = |&b: &u8| {
         underscore |= b == b'_';
         !is_token_byte(b)
     };
+    let rest = &bytes[letters..];
     let more = rest.iter().position(ends).unwrap_or(rest.len());
-    Name { len: letters + more, underscore }
+    let (name, behind) = bytes.split_at(letters + more);
+    (Name { bytes: name, underscore }, behind)
 }
 
 #[cfg(test)]
@@ -178,6 +201,30 @@ mod tests {
         assert!(is_framing_lookalike(b"TRANSFER_ENCODING"));
         assert!(!is_framing_lookalike(b"content_lengths"));
         assert!(!is_framing_lookalike(b"x_content_length"));
+    }
+
+    #[test]
+    fn a_known_name_with_one_byte_changed_is_another() {
+        let names = [
+            "te",
+            "keep-alive",
+            "content-length",
+            "http2-settings",
+            "x-forwarded-proto",
+            "transfer-encoding",
+        ];
+        for name in names {
+            let known = Known::of(name.as_bytes());
+            assert_ne!(known, Known::Other);
+            for at in 0..name.len() {
+                for b in 0..=255 {
+                    let mut changed = name.as_bytes().to_vec();
+                    changed[at] = b;
+                    let same = changed.eq_ignore_ascii_case(name.as_bytes());
+                    assert_eq!(Known::of(&changed) == known, same, "{name}, {b} at {at}");
+                }
+            }
+        }
     }
 
     #[test]

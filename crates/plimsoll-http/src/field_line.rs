@@ -5,29 +5,28 @@
 
 use memchr::memchr;
 
-use crate::chars::value_len;
 use crate::field::{Name, Span, name_at};
+use crate::lanes::value_len;
 use crate::reason::Reason;
 
-/// A field's line with nothing wrong in it, as places in the buffer.
-pub(crate) struct FieldLine {
+/// A field's line with nothing wrong in it.
+pub(crate) struct FieldLine<'b> {
+    /// Where it begins in the buffer.
     pub(crate) from: usize,
-    pub(crate) colon: usize,
-    /// Where its CRLF begins.
-    pub(crate) to: usize,
-    pub(crate) underscore: bool,
+    pub(crate) name: Name<'b>,
+    /// Between the colon and CRLF.
+    pub(crate) value: &'b [u8],
 }
 
-impl FieldLine {
+impl FieldLine<'_> {
     /// The line that begins at `from`; `None` if it has not ended yet, or has a fault.
-    pub(crate) fn at(buffer: &[u8], from: usize) -> Option<FieldLine> {
-        let Name { len, underscore } = name_at(&buffer[from..]);
-        let colon = from + len;
-        if len == 0 || buffer.get(colon) != Some(&b':') {
-            return None;
-        }
-        let to = colon + 1 + value_len(&buffer[colon + 1..]);
-        buffer[to..].starts_with(b"\r\n").then_some(FieldLine { from, colon, to, underscore })
+    #[inline(always)] // together with what is made of it, or places are passed on in memory
+    pub(crate) fn at(buffer: &[u8], from: usize) -> Option<FieldLine<'_>> {
+        let (name, bytes) = name_at(buffer.get(from..)?);
+        let (&b':', bytes) = bytes.split_first()? else { return None };
+        let (value, bytes) = bytes.split_at(value_len(bytes));
+        let whole = !name.bytes.is_empty() && bytes.starts_with(b"\r\n");
+        whole.then_some(FieldLine { from, name, value })
     }
 
     /// What is wrong with a line that has ended and is none.
@@ -36,7 +35,7 @@ impl FieldLine {
             return Reason::ObsFold;
         }
         let Some(colon) = memchr(b':', line) else { return Reason::FieldName };
-        match name_at(line).len {
+        match name_at(line).0.bytes.len() {
             len if len == colon && len > 0 => {
                 if line[colon..].contains(&b'\r') {
                     Reason::LineEnd
@@ -49,12 +48,18 @@ impl FieldLine {
         }
     }
 
-    /// The value without white space around it, and whether the line is written as [`crate::emit::field`] would write it.
-    pub(crate) fn value(&self, buffer: &[u8]) -> (Span, bool) {
-        let canonical = is_canonical(&buffer[self.colon + 1..self.to]);
-        match canonical {
-            true => (Span::new(self.colon + 2, self.to), true),
-            false => (Span::new(self.colon + 1, self.to).trim(buffer), false),
+    /// Its length without CRLF.
+    pub(crate) fn len(&self) -> usize {
+        self.name.bytes.len() + 1 + self.value.len()
+    }
+
+    /// The place of the value without white space around it, and whether the line is written as [`crate::emit::field`] would write it.
+    pub(crate) fn trimmed(&self) -> (Span, bool) {
+        let from = self.from + self.name.bytes.len() + 1;
+        let place = Span::new(from, from + self.value.len());
+        match is_canonical(self.value) {
+            true => (Span { from: place.from + 1, ..place }, true),
+            false => (place.within(self.value), false),
         }
     }
 }
@@ -68,7 +73,11 @@ fn is_canonical(bytes: &[u8]) -> bool {
 impl Span {
     /// Without optional white space at both ends.
     pub(crate) fn trim(self, buffer: &[u8]) -> Span {
-        let bytes = self.of(buffer);
+        self.within(self.of(buffer))
+    }
+
+    /// The same, given the bytes at this place.
+    fn within(self, bytes: &[u8]) -> Span {
         let start = bytes.iter().position(|b| !matches!(b, b' ' | b'\t')).unwrap_or(bytes.len());
         let end = bytes.iter().rposition(|b| !matches!(b, b' ' | b'\t')).map_or(start, |at| at + 1);
         Span { from: self.from + start as u32, to: self.from + end as u32 }

@@ -6,9 +6,10 @@
 
 use memchr::memchr;
 
-use crate::chars::{is_target_byte, is_token, is_token_byte, is_value};
-use crate::field::{Field, Known, Span, is_framing_lookalike};
+use crate::chars::{is_token, is_token_byte, is_value};
+use crate::field::{Field, Known, Name, Span, is_framing_lookalike};
 use crate::field_line::FieldLine;
+use crate::lanes::target_len;
 use crate::reason::Reason;
 
 /// Bytes that a request line may have besides its target: the longest method, two spaces, the version, CRLF.
@@ -163,7 +164,7 @@ impl Head {
                 && self.scan == self.line
                 && let Some(line) = FieldLine::at(buffer, self.line)
             {
-                self.line = line.to + 2;
+                self.line += line.len() + 2;
                 self.scan = self.line;
                 self.field_line(buffer, &line, limits)?;
                 continue;
@@ -173,6 +174,10 @@ impl Head {
                 self.judge_partial(buffer, limits)?;
                 return Ok(false);
             };
+            if self.stage == Stage::Fields && self.scan > self.line {
+                self.scan = self.line; // what came in pieces is whole now
+                continue;
+            }
             let (from, lf) = (self.line, self.scan + at);
             self.line = lf + 1;
             self.scan = lf + 1;
@@ -286,10 +291,7 @@ impl Head {
                 self.stage = Stage::Done;
                 Ok(())
             }
-            (Stage::Fields, _) => match FieldLine::at(buffer, from) {
-                Some(line) => self.field_line(buffer, &line, limits),
-                None => self.within(limits).and_then(|()| Err(FieldLine::fault(&buffer[from..to]))),
-            },
+            (Stage::Fields, _) => self.within(limits).and_then(|()| Err(FieldLine::fault(&buffer[from..to]))),
             (Stage::Done, _) => Ok(()),
         }
     }
@@ -301,12 +303,9 @@ impl Head {
             return Err(Reason::Method);
         }
         let rest = &line[method_end + 1..];
-        let target_len = memchr(b' ', rest).ok_or(Reason::RequestLine)?;
-        if target_len > limits.target {
-            return Err(Reason::TargetTooLong);
-        }
-        if target_len == 0 || !rest[..target_len].iter().all(|&b| is_target_byte(b)) {
-            return Err(Reason::Target);
+        let target_len = target_len(rest);
+        if rest.get(target_len) != Some(&b' ') || target_len == 0 || target_len > limits.target {
+            return Err(target_fault(rest, limits));
         }
         self.version = match &rest[target_len + 1..] {
             b"HTTP/1.1" => Version::Http11,
@@ -366,19 +365,19 @@ impl Head {
         if self.fields.len() == limits.fields { Err(Reason::TooManyFields) } else { Ok(()) }
     }
 
-    fn field_line(&mut self, buffer: &[u8], line: &FieldLine, limits: &Limits) -> Result<(), Reason> {
-        let &FieldLine { from, colon, underscore, .. } = line;
+    #[inline(always)]
+    fn field_line(&mut self, buffer: &[u8], line: &FieldLine<'_>, limits: &Limits) -> Result<(), Reason> {
         self.within(limits)?;
-        let name = &buffer[from..colon];
-        if underscore && is_framing_lookalike(name) {
+        let Name { bytes, underscore } = line.name;
+        if underscore && is_framing_lookalike(bytes) {
             return Err(Reason::FramingLookalike);
         }
-        let (value, canonical) = line.value(buffer);
+        let (value, canonical) = line.trimmed();
         self.underscore |= underscore;
-        let known = Known::of(name);
-        let name = Span::new(from, colon);
+        let known = Known::of(bytes);
+        let name = Span::new(line.from, line.from + bytes.len());
         self.fields.push(Field { name, value, known, hop: false, underscore, canonical });
-        self.note(buffer, known, value)
+        if known == Known::Other { Ok(()) } else { self.note(buffer, known, value) }
     }
 
     /// Remembers what frames the message or concerns this hop.
@@ -440,6 +439,15 @@ impl Head {
                 }
             }
         }
+    }
+}
+
+/// What is wrong with a request line's target, given what follows the method.
+fn target_fault(rest: &[u8], limits: &Limits) -> Reason {
+    match memchr(b' ', rest) {
+        None => Reason::RequestLine,
+        Some(len) if len > limits.target => Reason::TargetTooLong,
+        Some(_) => Reason::Target,
     }
 }
 

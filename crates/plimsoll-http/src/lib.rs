@@ -16,6 +16,7 @@ mod field_line;
 pub mod framing;
 mod head;
 mod host;
+mod lanes;
 mod reason;
 mod target;
 pub mod trace_context;
