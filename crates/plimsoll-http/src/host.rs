@@ -1,10 +1,26 @@
 //! `uri-host [":" port]`: the only shape that `Host` and an authority may have (RFC 9112, 3.2; RFC 3986, 3.2.2).
 
+use memchr::memrchr2;
+
 use crate::chars::is_host_byte;
 
 /// True for a host with an optional port; no user info, path, comma, space or control, and not empty.
 #[must_use]
 pub fn valid_authority(bytes: &[u8]) -> bool {
+    let plain = bytes.iter().position(|&b| !is_plain(b)).unwrap_or(bytes.len());
+    match &bytes[plain..] {
+        [] => plain > 0,
+        [b':', port @ ..] if plain > 0 => valid_port(port),
+        _ => valid_in_full(bytes),
+    }
+}
+
+/// What nearly all hosts consist of alone.
+fn is_plain(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-')
+}
+
+fn valid_in_full(bytes: &[u8]) -> bool {
     let (host, port) = split_port(bytes);
     let host_ok = match host {
         [b'[', inside @ .., b']'] => valid_ipv6(inside),
@@ -20,10 +36,9 @@ pub fn host_without_port(authority: &[u8]) -> &[u8] {
 }
 
 fn split_port(bytes: &[u8]) -> (&[u8], Option<&[u8]>) {
-    let from = bytes.iter().rposition(|&b| b == b']').map_or(0, |at| at + 1);
-    match bytes[from..].iter().position(|&b| b == b':') {
-        Some(at) => (&bytes[..from + at], Some(&bytes[from + at + 1..])),
-        None => (bytes, None),
+    match memrchr2(b':', b']', bytes) {
+        Some(at) if bytes[at] == b':' => (&bytes[..at], Some(&bytes[at + 1..])),
+        _ => (bytes, None),
     }
 }
 
@@ -59,8 +74,28 @@ mod tests {
     #[test]
     fn refuses_what_could_be_read_in_two_ways() {
         for bad in [
-            "", ":80", "a,b", "a b", "u@h", "a/b", "a:b", "a:99999", "[::1", "::1", "[::1]x", "a%2", "a#",
-            "a?b", "[::g]", "a\0",
+            "",
+            ":80",
+            "a,b",
+            "a b",
+            "u@h",
+            "a/b",
+            "a:b",
+            "a:99999",
+            "[::1",
+            "::1",
+            "[::1]x",
+            "a%2",
+            "a#",
+            "a?b",
+            "[::g]",
+            "a\0",
+            "a:1:2",
+            "[::1]:1:2",
+            "[::1]x:1",
+            "a]:1",
+            ":",
+            "a.b:x",
         ] {
             assert!(!valid_authority(bad.as_bytes()), "{bad}");
         }
