@@ -71,7 +71,7 @@ pub(crate) const CRATES: &[Crate] = &[
     Crate {
         name: "plimsoll-http",
         below: &[],
-        others: &["memchr"],
+        others: &["memchr", "wide"],
         never: &[
             CHANCE,
             TASKS,
