@@ -20,6 +20,7 @@ mod error;
 mod exchange;
 mod forward;
 mod histogram;
+mod lag;
 mod limits;
 mod listener;
 mod load_report;

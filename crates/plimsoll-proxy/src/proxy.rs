@@ -51,7 +51,6 @@ pub struct Proxy {
     /// How many there are.
     connections: u32,
     shares: Arc<Shares>,
-    looked: Instant,
     publications: watch::Sender<Arc<Publication>>,
     orders: watch::Sender<Order>,
     workers: Vec<JoinHandle<io::Result<bool>>>,
@@ -125,7 +124,6 @@ impl Proxy {
             everywhere,
             connections,
             shares,
-            looked: Instant::now(),
             publications,
             orders: watch::channel(Order::Serve).0,
             workers: Vec::new(),
@@ -341,9 +339,8 @@ impl Proxy {
     /// Compares what this process uses with what it may, and tells the workers what follows.
     fn look_at_itself(&mut self, memory: Option<f64>) {
         let connections = f64::from(self.everywhere.held()) / f64::from(self.connections.max(1));
-        let lag = self.shares.take_lag(self.looked.elapsed());
-        self.looked = Instant::now();
-        let reading = Reading { memory, connections, lag };
+        let runs = |worker: usize| self.workers.get(worker).is_some_and(|thread| !thread.is_finished());
+        let reading = Reading { memory, connections, lag: self.shares.take_lag(runs) };
         if let Some((level, short)) = self.snapshot.stats.pressure().judge(&reading, now()) {
             notice(&shortage(level, short));
             self.admit(level);

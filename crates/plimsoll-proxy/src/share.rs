@@ -6,11 +6,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
+use crate::lag::Lag;
 use crate::listener::Places;
 
 /// Clients that may be on their way to one worker.
@@ -36,8 +37,7 @@ pub(crate) struct Shares {
 #[repr(align(128))]
 struct Share {
     open: AtomicU32,
-    /// By how much its event loop was late since somebody looked, at the least, in microseconds.
-    lag: AtomicU64,
+    lag: Lag,
     inbox: Sender<Handed>,
 }
 
@@ -45,21 +45,22 @@ impl Shares {
     /// For so many workers, with the inbox of each.
     pub(crate) fn new(workers: usize) -> (Arc<Shares>, Vec<Receiver<Handed>>) {
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| channel(INBOX)).unzip();
-        let share = |inbox| Share { open: AtomicU32::new(0), lag: AtomicU64::new(0), inbox };
+        let now = Instant::now();
+        let share = |inbox| Share { open: AtomicU32::new(0), lag: Lag::new(now), inbox };
         let workers = senders.into_iter().map(share).collect();
         (Arc::new(Shares { workers }), receivers)
     }
 
-    /// The event loop of `worker` was late by so much. Once for every tick.
-    pub(crate) fn note_lag(&self, worker: usize, lag: Duration) {
-        let micros = u64::try_from(lag.as_micros()).unwrap_or(u64::MAX);
-        self.workers[worker].lag.fetch_min(micros, Ordering::Relaxed);
+    /// The event loop of `worker` ticks, and should have when it was due.
+    pub(crate) fn ticks(&self, worker: usize, due: Instant) {
+        self.workers[worker].lag.tick(due, Instant::now());
     }
 
-    /// By how much the latest event loop was late in the `span` since the last look. One that has not ticked at all is late by all of it.
-    pub(crate) fn take_lag(&self, span: Duration) -> Duration {
-        let lags = self.workers.iter().map(|worker| worker.lag.swap(u64::MAX, Ordering::Relaxed));
-        lags.max().map_or(Duration::ZERO, |micros| Duration::from_micros(micros).min(span))
+    /// By how much the latest event loop was late since the last look, at the least, among the workers that still run.
+    pub(crate) fn take_lag(&self, runs: impl Fn(usize) -> bool) -> Duration {
+        let now = Instant::now();
+        let lags = self.workers.iter().enumerate().map(|(n, worker)| (n, worker.lag.take(now)));
+        lags.filter(|(n, _)| runs(*n)).map(|(_, lag)| lag).max().unwrap_or_default()
     }
 
     /// Who should serve a client that `worker` has accepted.

@@ -389,7 +389,7 @@ async fn tick(worker: Rc<Worker>) {
         let due = interval.tick().await.into_std();
         worker.deadlines.tick();
         worker.look_at_queues();
-        worker.shares.note_lag(worker.number, due.elapsed());
+        worker.shares.ticks(worker.number, due);
         worker.flush_log();
         worker.deposit();
         ticks = ticks.wrapping_add(1);

@@ -22,7 +22,8 @@ const MARGIN: f64 = 0.02;
 const MEMORY: [f64; 4] = [0.90, 0.93, 0.95, 0.98];
 /// Of the connections: from here on those that are idle are closed.
 const CONNECTIONS: f64 = 0.90;
-/// How late a worker's event loop is, at the least, for a whole interval: then `Low`, then `Normal`.
+/// How late a worker's event loop is, at the least, in two readings in a row: then `Low`, then `Normal`. In one it may be a machine that stood still for a
+/// while, such as one that was moved to another host, and is punctual again: whoever waits for it gains nothing by a refusal.
 const LAG: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(1)];
 
 /// What is given up; each level includes those before it.
@@ -67,13 +68,22 @@ pub struct Reading {
 #[derive(Debug)]
 pub struct Pressure {
     level: AtomicU8,
-    lower_since: Mutex<Option<Millis>>,
+    past: Mutex<Past>,
     refused: AtomicU64,
+}
+
+/// What a judgement goes by besides its reading.
+#[derive(Debug, Default)]
+struct Past {
+    /// Since when readings have asked for less than there is.
+    lower_since: Option<Millis>,
+    /// Of the reading before.
+    lag: Duration,
 }
 
 impl Default for Pressure {
     fn default() -> Pressure {
-        Pressure { level: AtomicU8::new(0), lower_since: Mutex::new(None), refused: AtomicU64::new(0) }
+        Pressure { level: AtomicU8::new(0), past: Mutex::default(), refused: AtomicU64::new(0) }
     }
 }
 
@@ -107,13 +117,14 @@ impl Pressure {
     /// Judges a reading; gives the new level and what is short, if it has changed. To be called by one.
     pub fn judge(&self, reading: &Reading, now: Millis) -> Option<(Level, Option<Short>)> {
         let before = self.level();
-        let (wanted, short) = wanted(reading, before);
-        let mut lower_since = self.lower_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        let lasting = reading.lag.min(std::mem::replace(&mut past.lag, reading.lag));
+        let (wanted, short) = wanted(&Reading { lag: lasting, ..*reading }, before);
         let next = if wanted >= before {
-            *lower_since = None;
+            past.lower_since = None;
             wanted
-        } else if lower_since.get_or_insert(now).0 + CALM <= now.0 {
-            *lower_since = Some(now);
+        } else if past.lower_since.get_or_insert(now).0 + CALM <= now.0 {
+            past.lower_since = Some(now);
             level(before as u8 - 1)
         } else {
             before
@@ -204,10 +215,33 @@ mod tests {
         assert_eq!(refused(0.98), [true, true, true]);
     }
 
+    fn lag(millis: u64) -> Reading {
+        Reading { lag: Duration::from_millis(millis), ..Reading::default() }
+    }
+
+    #[test]
+    fn lateness_counts_in_two_readings_in_a_row() {
+        let pressure = Pressure::default();
+        let judge = |millis, now| {
+            pressure.judge(&lag(millis), Millis(now));
+            pressure.level()
+        };
+        assert_eq!([judge(5_000, 0), judge(0, 500), judge(5_000, 1_000), judge(20, 1_500)], [Level::Calm; 4]);
+        assert_eq!(
+            [judge(700, 2_000), judge(5_000, 2_500)],
+            [Level::Calm, Level::Low],
+            "the lesser of the two"
+        );
+        assert_eq!(judge(1_000, 3_000), Level::Normal);
+    }
+
     #[test]
     fn what_is_short_is_named() {
-        let judged = |reading| Pressure::default().judge(&reading, Millis(0));
-        let lag = |millis| Reading { lag: Duration::from_millis(millis), ..Reading::default() };
+        let judged = |reading| {
+            let pressure = Pressure::default();
+            let first = pressure.judge(&reading, Millis(0));
+            first.or_else(|| pressure.judge(&reading, Millis(500)))
+        };
         assert_eq!(judged(lag(400)), None);
         assert_eq!(judged(lag(600)), Some((Level::Low, Some(Short::Time))));
         assert_eq!(

@@ -9,6 +9,7 @@ mod hearing;
 mod persisting;
 mod publishing;
 mod reloading;
+mod reporting;
 
 use std::fmt;
 use std::io;
@@ -26,7 +27,6 @@ use plimsoll_control::handover::{Given, GivenDoor};
 use plimsoll_control::orders::Ordered;
 use plimsoll_control::reload::{Outcome, Request, Watch, Wish};
 use plimsoll_control::resolve::{Resolution, Unresolved};
-use plimsoll_control::resources;
 use plimsoll_control::secrets::read_sticky_secret;
 use plimsoll_control::systemd::{self, Heartbeat};
 use plimsoll_control::wanted::Wanted;
@@ -44,8 +44,6 @@ use crate::upgrade::{self, Upgrade};
 
 /// How often a stop looks whether the workers have ended.
 const LOOK: Duration = Duration::from_millis(10);
-/// How often the proxy is asked what the operator should know.
-const REPORT: Duration = Duration::from_millis(500);
 /// How often a watched configuration is looked at.
 const WATCH: Duration = Duration::from_secs(1);
 /// How long a new process tries for the admin address of the old one.
@@ -360,7 +358,7 @@ impl Running {
         // The new process has them.
         self.admin.iter_mut().for_each(Admin::leave);
         self.admin.clear();
-        let mut report = tokio::time::interval(REPORT);
+        let mut report = reporting::interval();
         while !self.proxy.is_finished() {
             tokio::select! {
                 _ = signals.terminate.recv() => { self.proxy.drain(); return Stop::Deadline }
@@ -416,11 +414,6 @@ impl Running {
         outcome.is_ok()
     }
 
-    fn report(&mut self) {
-        let limit = self.proxy.snapshot().config.limits.memory;
-        self.proxy.report(resources::memory_in_use(limit));
-    }
-
     /// Opens the admin addresses once the old process has let go of them.
     fn try_for_admin(&mut self) {
         let Some(until) = self.admin_until else { return };
@@ -436,7 +429,7 @@ impl Running {
 
     /// Waits for the first signal that asks for an end; acts on everything else. The only place that reloads.
     async fn until_told_to_stop(&mut self, signals: &mut Signals) -> Stop {
-        let mut report = tokio::time::interval(REPORT);
+        let mut report = reporting::interval();
         let mut watch = tokio::time::interval(WATCH);
         loop {
             // The losers are only waits.
