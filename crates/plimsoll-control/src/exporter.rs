@@ -9,7 +9,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::collector::{Collector, Failure};
+use crate::exported::EXPORTED;
 use crate::otlp;
 
 /// Requests that travel together, each with its attempts: some hundred KB.
@@ -34,28 +35,6 @@ const BACKOFF: Duration = Duration::from_secs(1);
 const TELL_EVERY: Duration = Duration::from_secs(60);
 /// How much longer than its deadline a thread is waited for: it may hang in name resolution.
 const MARGIN: Duration = Duration::from_millis(100);
-
-/// What became of spans since the process started, whichever exporter had them.
-#[derive(Debug, Default)]
-pub(crate) struct Counts {
-    pub(crate) exported: AtomicU64,
-    /// Given up after failures.
-    pub(crate) unsent: AtomicU64,
-    /// The collector took the message but not these.
-    pub(crate) rejected: AtomicU64,
-    /// Still there when the process had to end.
-    pub(crate) cut: AtomicU64,
-    /// Requests to the collector that failed.
-    pub(crate) failures: AtomicU64,
-}
-
-pub(crate) static COUNTS: Counts = Counts {
-    exported: AtomicU64::new(0),
-    unsent: AtomicU64::new(0),
-    rejected: AtomicU64::new(0),
-    cut: AtomicU64::new(0),
-    failures: AtomicU64::new(0),
-};
 
 /// Names this process among others of its service: 128 random bits.
 static INSTANCE: LazyLock<String> = LazyLock::new(|| {
@@ -122,6 +101,7 @@ impl Exporters {
             Next::None => None,
             Next::New(exporter) => Some(exporter),
         };
+        EXPORTED.begin_anew();
         self.earlier.retain(|exporter| !exporter.thread.is_finished());
         self.earlier.extend(std::mem::replace(&mut self.current, next).map(Exporter::without_queue));
     }
@@ -193,7 +173,7 @@ impl Sender {
             if !delivered && self.is_ending() {
                 // One failure is enough now: the rest is only counted.
                 while let Ok(request) = receiver.try_recv() {
-                    COUNTS.cut.fetch_add(request.spans(), Relaxed);
+                    EXPORTED.cut.fetch_add(request.spans(), Relaxed);
                 }
                 return;
             }
@@ -239,7 +219,7 @@ impl Sender {
         for tries in 1.. {
             let failure = match in_time(self.collector.post(&message), &mut self.end.clone()).await {
                 None => {
-                    COUNTS.cut.fetch_add(spans, Relaxed);
+                    EXPORTED.cut.fetch_add(spans, Relaxed);
                     return false;
                 }
                 Some(Ok(answer)) => {
@@ -248,9 +228,9 @@ impl Sender {
                 }
                 Some(Err(failure)) => failure,
             };
-            COUNTS.failures.fetch_add(1, Relaxed);
+            EXPORTED.failed(&failure.reason);
             if !failure.is_passing || tries == TRIES || self.is_ending() {
-                COUNTS.unsent.fetch_add(spans, Relaxed);
+                EXPORTED.unsent.fetch_add(spans, Relaxed);
                 self.tell(&failure, spans);
                 return false;
             }
@@ -268,8 +248,7 @@ impl Sender {
     fn delivered(&mut self, spans: u64, answer: &[u8]) {
         let (rejected, reason) = otlp::rejected(answer);
         let rejected = rejected.min(spans);
-        COUNTS.exported.fetch_add(spans - rejected, Relaxed);
-        COUNTS.rejected.fetch_add(rejected, Relaxed);
+        EXPORTED.succeeded(spans - rejected, rejected);
         if rejected > 0 {
             let reason: String = reason.chars().filter(|c| !c.is_control()).take(200).collect();
             self.tell(&Failure::lasting(format!("it rejects spans: {reason}")), rejected);

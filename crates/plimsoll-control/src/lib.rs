@@ -9,6 +9,7 @@ mod asked;
 pub mod checks;
 mod collector;
 pub mod discovery;
+mod exported;
 pub mod exporter;
 mod exposition;
 pub mod files;

@@ -14,7 +14,7 @@ use plimsoll_proxy::{CODES, ListenerTotals, ServerTotals, Snapshot, Stats, Total
 use plimsoll_traffic::{Backend, LastCheck, Server};
 
 use crate::discovery::{Known, Origin};
-use crate::exporter::COUNTS;
+use crate::exported::EXPORTED;
 use crate::exposition::{Kind, Page, label};
 use crate::process::Process;
 
@@ -173,19 +173,19 @@ fn workers(page: &mut Page, stats: &Stats) {
 fn tracing(page: &mut Page, stats: &Stats) {
     let read = |n: &AtomicU64| n.load(Relaxed);
     let help = "Spans that the collector has taken.";
-    page.single("plimsoll_tracing_spans_exported_total", Kind::Counter, help, Some(read(&COUNTS.exported)));
+    page.single("plimsoll_tracing_spans_exported_total", Kind::Counter, help, Some(read(&EXPORTED.taken)));
     let help = "Spans that were recorded and not taken by the collector, by reason.";
     let mut family = page.family("plimsoll_tracing_spans_dropped_total", Kind::Counter, help);
-    for (reason, n) in [
-        ("queue_full", stats.spans_dropped()),
-        ("not_sent", read(&COUNTS.unsent)),
-        ("rejected", read(&COUNTS.rejected)),
-        ("stopped", read(&COUNTS.cut)),
-    ] {
+    for (reason, n) in EXPORTED.dropped(stats) {
         family.sample(&label("reason", reason), n);
     }
     let help = "Requests to the collector that failed, those included that were tried again.";
-    page.single("plimsoll_tracing_export_failures_total", Kind::Counter, help, Some(read(&COUNTS.failures)));
+    page.single(
+        "plimsoll_tracing_export_failures_total",
+        Kind::Counter,
+        help,
+        Some(read(&EXPORTED.failures)),
+    );
 }
 
 fn limits(page: &mut Page, listeners: &[ListenerTotals]) {
@@ -279,6 +279,10 @@ fn backends(page: &mut Page, snapshot: &Snapshot) {
     let help = "1 while so few servers are well that all that accept connections serve.";
     each(page, ("plimsoll_backend_panic", Kind::Gauge, help), &rows, |b| u8::from(b.panics()));
     queues(page, snapshot);
+    let help =
+        "Attempts beyond the first that the backend's requests could have now, retries and hedges together.";
+    let left = |backend: &&Backend| backend.budget.left(plimsoll_proxy::now());
+    each(page, ("plimsoll_backend_retry_budget", Kind::Gauge, help), &rows, left);
     further(page, snapshot);
 }
 

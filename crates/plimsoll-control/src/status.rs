@@ -3,15 +3,18 @@
 //! Says what there is (listeners, routes, backends, servers), how loaded it is, and what was counted since the start. Keys are
 //! added, never renamed. Times are in milliseconds, as their names say, and null where nothing was measured.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use plimsoll_config::model::{self, ServerState};
-use plimsoll_proxy::{BOUNDS, CODES, Durations, ListenerTotals, Snapshot, Totals, now};
+use plimsoll_proxy::{BOUNDS, CODES, Durations, ListenerTotals, Snapshot, Stats, Totals, now};
 use plimsoll_traffic::{Backend, LastCheck, Server};
 use serde_json::{Map, Value, json};
 
 use crate::admin::{InForce, Published};
+use crate::collector::Collector;
 use crate::discovery::Origin;
+use crate::exported::{EXPORTED, Last};
 use crate::orders::{settings, unix_ms};
 use crate::wanted::{Order, Spoken, Wanted};
 
@@ -36,6 +39,7 @@ pub(crate) fn document(published: &Published) -> Value {
         },
         "log_lines_dropped": stats.log_lines_dropped(),
         "pressure": stats.pressure().level() as u8,
+        "tracing": snapshot.config.tracing.as_ref().map(|tracing| exports(tracing, stats)),
         "duration_bounds_ms": BOUNDS.map(milliseconds),
         "workers": loads.map(|load| json!({
             "connections": load.connections, "busy_seconds": load.busy.as_secs_f64(),
@@ -45,6 +49,21 @@ pub(crate) fn document(published: &Published) -> Value {
         "backends": snapshot.backends.iter().enumerate()
             .map(|(n, b)| backend(published, &snapshot, n, b)).collect::<Vec<_>>(),
         "orders": orders(&wanted),
+    })
+}
+
+/// Where spans go, and how that goes.
+fn exports(tracing: &model::Tracing, stats: &Stats) -> Value {
+    let Last { is_failing, error } = EXPORTED.last();
+    let read = |n: &AtomicU64| n.load(Relaxed);
+    json!({
+        "collector": Collector::new(tracing).to_string(),
+        "exported": read(&EXPORTED.taken),
+        "dropped": counts(&EXPORTED.dropped(stats)),
+        "failures": read(&EXPORTED.failures),
+        "failing": is_failing,
+        "last_error": error.as_ref().map(|(_, reason)| reason),
+        "last_error_unix_seconds": error.as_ref().map(|(time, _)| unix_seconds(*time)),
     })
 }
 
@@ -92,6 +111,11 @@ pub(crate) fn backend(published: &Published, snapshot: &Snapshot, number: usize,
     let mut shown = merge(own, &snapshot.stats.backend(number));
     let origins = published.origins();
     let origin = origins.iter().find(|origin| *origin.backend == *backend.name);
+    let further = snapshot.stats.further(number);
+    shown["retry_budget"] = backend.budget.left(now()).into();
+    shown["retries_denied"] = counts(&further.denied);
+    shown["hedges"] = json!({ "won": further.hedges_won, "lost": further.hedges_lost });
+    shown["hedges_denied"] = counts(&further.hedges_denied);
     shown["discovery"] = origin.map(|origin| discovery(origin)).into();
     let servers = backend.servers.iter().enumerate();
     let (healthy, _) = backend.healthy();
@@ -106,16 +130,15 @@ pub(crate) fn backend(published: &Published, snapshot: &Snapshot, number: usize,
 /// Where servers come from, and how that goes; `null` where all are in the file.
 fn discovery(origin: &Origin) -> Value {
     let known = origin.known();
-    let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let failure = known.failure.as_ref();
     json!({
         "source": origin.spec.source.to_string(),
         "servers": known.servers.as_ref().map(|servers| servers.len()),
         "failing": known.is_failing,
-        "last_success_unix_seconds": known.success.map(seconds),
+        "last_success_unix_seconds": known.success.map(unix_seconds),
         "age_seconds": known.success.and_then(|time| time.elapsed().ok()).map(|age| age.as_secs()),
         "last_error": failure.map(|(_, reason)| reason),
-        "last_error_unix_seconds": failure.map(|(time, _)| seconds(*time)),
+        "last_error_unix_seconds": failure.map(|(time, _)| unix_seconds(*time)),
         "successes": known.successes,
         "failures": known.failures,
         "changes": known.changes,
@@ -221,13 +244,10 @@ fn check(last: Option<LastCheck>) -> Value {
 /// `own`, and behind it what was counted.
 fn merge(own: Value, totals: &Totals) -> Value {
     let Value::Object(mut all) = own else { return own };
-    let codes: Map<String, Value> =
-        CODES.iter().zip(totals.codes).map(|(code, n)| ((*code).to_owned(), n.into())).collect();
-    let errors: Map<String, Value> =
-        totals.errors.iter().map(|&(reason, n)| (reason.to_owned(), n.into())).collect();
+    let codes: Vec<(&str, u64)> = CODES.iter().copied().zip(totals.codes).collect();
     all.insert("requests".to_owned(), totals.requests().into());
-    all.insert("codes".to_owned(), codes.into());
-    all.insert("errors".to_owned(), errors.into());
+    all.insert("codes".to_owned(), counts(&codes));
+    all.insert("errors".to_owned(), counts(&totals.errors));
     all.insert("retries".to_owned(), totals.retries.into());
     all.insert("received_bytes".to_owned(), totals.received.into());
     all.insert("sent_bytes".to_owned(), totals.sent.into());
@@ -235,6 +255,15 @@ fn merge(own: Value, totals: &Totals) -> Value {
     all.insert("p99_ms".to_owned(), quantile(&totals.took, 0.99));
     all.insert("durations".to_owned(), totals.took.buckets.to_vec().into());
     all.into()
+}
+
+/// Numbers by what was counted.
+fn counts(all: &[(&'static str, u64)]) -> Value {
+    all.iter().map(|&(what, n)| (what.to_owned(), Value::from(n))).collect::<Map<_, _>>().into()
+}
+
+fn unix_seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn quantile(durations: &Durations, share: f64) -> Value {

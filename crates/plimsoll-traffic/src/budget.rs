@@ -61,6 +61,11 @@ impl RetryBudget {
         has_one
     }
 
+    /// Whole tokens that are left.
+    pub fn left(&self, now: Millis) -> u64 {
+        u64::try_from(self.balance(now) / TOKEN).unwrap_or(0)
+    }
+
     /// Whether there is a token left.
     pub fn is_empty(&self, now: Millis) -> bool {
         self.balance(now) < TOKEN
@@ -120,7 +125,9 @@ mod tests {
     fn without_any_request_there_are_ten_a_second() {
         let budget = RetryBudget::default();
         let start = 3_600_000;
+        assert_eq!(budget.left(Millis(start)), RESERVE);
         assert_eq!(take_all(&budget, Millis(start)), RESERVE);
+        assert_eq!(budget.left(Millis(start)), 0);
         assert!(budget.is_empty(Millis(start + 9_999)));
         assert_eq!(take_all(&budget, Millis(start + 10_000)), RESERVE, "all are over ten seconds old");
         let steady: u64 = (10..30).map(|s| u64::from(budget.withdraw(Millis(start + s * 1_000)))).sum();

@@ -3,6 +3,8 @@
 //! Asks the admin address for `/status`. One look shows what was counted since the start; `--watch` looks again and again and
 //! shows what has happened in between. Changes nothing.
 
+mod attempts;
+
 use std::fmt::Write;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
@@ -91,7 +93,9 @@ fn page(now: &Value, before: Option<(&Value, Duration)>) -> String {
         out.push_str(&table.text());
     }
     backends(&mut out, now, &look);
+    out.push_str(&attempts::table(now, before.map(|(before, _)| before)));
     sources(&mut out, now);
+    exports(&mut out, now);
     orders(&mut out, now);
     out
 }
@@ -116,6 +120,11 @@ fn warnings(out: &mut String, now: &Value) {
         let (name, source) = (text(&backend["name"]), text(&found["source"]));
         writeln!(out, "! backend {name}: {source} fails: {}", text(&found["last_error"])).expect("a String");
     }
+    let tracing = &now["tracing"];
+    if tracing["failing"] == true {
+        let (collector, error) = (text(&tracing["collector"]), text(&tracing["last_error"]));
+        writeln!(out, "! tracing: {collector} does not take spans: {error}").expect("a String");
+    }
 }
 
 /// Servers that do not serve as they should, and why.
@@ -134,6 +143,11 @@ fn unwell(out: &mut String, backend: &Value) {
         let (server, state, reason) =
             (text(&server["name"]), text(&server["state"]), text(&server["state_reason"]));
         writeln!(out, "! server {name}/{server} is {state} for {since}: {reason}").expect("a String");
+    }
+    let silent = array(&backend["servers"]).iter().filter(|server| server["agent"]["answers"] == false);
+    for server in silent.take(UNWELL) {
+        let (server, reason) = (text(&server["name"]), text(&server["agent"]["reason"]));
+        writeln!(out, "! server {name}/{server}: its agent says nothing: {reason}").expect("a String");
     }
 }
 
@@ -156,6 +170,21 @@ fn sources(out: &mut String, now: &Value) {
     if !is_empty {
         out.push_str(&table.text());
     }
+}
+
+/// Where spans go, and what has become of them since the start.
+fn exports(out: &mut String, now: &Value) {
+    let tracing = &now["tracing"];
+    if !tracing.is_object() {
+        return;
+    }
+    let dropped = tracing["dropped"].as_object();
+    let dropped = dropped.map_or(0, |all| all.values().filter_map(Value::as_u64).sum::<u64>());
+    let heads = ["TRACING", "SPANS SENT", "DROPPED", "FAILED REQUESTS"];
+    let mut table = Table::new(&heads.map(str::to_owned));
+    let (sent, failures) = (number(&tracing["exported"]), number(&tracing["failures"]));
+    table.row(vec![text(&tracing["collector"]), sent, dropped.to_string(), failures]);
+    out.push_str(&table.text());
 }
 
 /// What operators have changed.
@@ -382,6 +411,33 @@ mod tests {
         let cells: Vec<&str> = line.split_whitespace().collect();
         assert_eq!(cells, ["web", "3", "1", "min", "1", "s", "ago", "dns", "web:80"]);
         assert!(!page(&shown(0, [0; 3]), None).contains("DISCOVERY"));
+    }
+
+    #[test]
+    fn silent_agents_and_a_collector_that_takes_nothing_are_told_of() {
+        let mut now = shown(0, [0; 3]);
+        let agent = |answers, reason| json!({"name": "one", "state": "up", "agent": {"answers": answers, "reason": reason}});
+        now["backends"] = json!([
+            {"name": "web", "servers": [agent(false, "no connection: refused")]},
+            {"name": "api", "servers": [agent(true, ""), {"name": "two", "state": "up", "agent": null}]},
+        ]);
+        now["tracing"] = json!({
+            "collector": "http://c:4318/v1/traces", "exported": 9, "dropped": {"queue_full": 2, "not_sent": 3},
+            "failures": 4, "failing": true, "last_error": "refused",
+        });
+        let text = page(&now, None);
+        let told: Vec<&str> = text.lines().filter(|line| line.starts_with("! ")).collect();
+        assert_eq!(
+            told,
+            [
+                "! server web/one: its agent says nothing: no connection: refused",
+                "! tracing: http://c:4318/v1/traces does not take spans: refused",
+            ]
+        );
+        let line = text.lines().find(|line| line.starts_with("http://c:4318/")).unwrap();
+        assert_eq!(line.split_whitespace().skip(1).collect::<Vec<_>>(), ["9", "5", "4"], "{text}");
+        now["tracing"] = Value::Null;
+        assert!(!page(&now, None).contains("TRACING"));
     }
 
     #[test]

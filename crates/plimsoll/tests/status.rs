@@ -6,6 +6,7 @@
 mod support;
 
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
@@ -39,6 +40,15 @@ fn serving(origin: &Origin) -> (Plimsoll, String) {
         lines.iter().find_map(|line| line.strip_prefix("plimsoll: admin on ")).expect("it says where");
     let admin = admin.to_owned();
     (plimsoll, admin)
+}
+
+/// An address where connections are refused. Bound and not listening, so that nobody else gets the port.
+fn dead() -> (socket2::Socket, SocketAddr) {
+    let held = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)
+        .expect("descriptors suffice");
+    held.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("loopback has ports");
+    let address = held.local_addr().ok().and_then(|a| a.as_socket()).expect("it is bound");
+    (held, address)
 }
 
 /// Asks on one connection, which stays.
@@ -107,6 +117,47 @@ fn json_is_what_the_admin_address_says() {
 }
 
 #[test]
+fn agents_and_collectors_that_fail_stand_on_top_and_retries_have_a_table() {
+    let origin = Origin::serve();
+    let (_held, dead) = dead();
+    let plimsoll = Plimsoll::start(&format!(
+        "workers = 1\n[[listen]]\nbind = \"127.0.0.1:0\"\nto = \"web\"\n[admin]\nbind = \"127.0.0.1:0\"\n\
+         [backend.web]\nservers = [\"{dead}\", \"{}\"]\nbalance = \"first\"\nagent = {{ port = {} }}\n\
+         [tracing]\notlp = \"http://{dead}\"\nsample = \"100%\"\n",
+        origin.address(),
+        dead.port()
+    ));
+    let lines = plimsoll.stderr_lines();
+    let admin =
+        lines.iter().find_map(|line| line.strip_prefix("plimsoll: admin on ")).expect("it says where");
+    let _client = ask(&plimsoll, &["/"]);
+    let silent = format!("! server web/{dead}: its agent says nothing: no connection: connection refused");
+    let lost = format!("! tracing: http://{dead}/v1/traces does not take spans: ");
+    let deadline = std::time::Instant::now() + PATIENCE;
+    let text = loop {
+        let (code, text, _) = output(&["--admin", admin]);
+        assert_eq!(code, Some(0), "{text}");
+        if text.contains(&silent) && text.contains(&lost) {
+            break text;
+        }
+        assert!(std::time::Instant::now() < deadline, "{text}");
+    };
+    assert_eq!(cells(&text, &format!("http://{dead}"))[1], "0", "nothing was sent: {text}");
+    assert_eq!(cells(&text, "FURTHER")[2..], ["RETRIES", "DENIED", "HEDGES", "WON", "DENIED", "BUDGET"]);
+    let retried = text.lines().filter(|line| line.starts_with("web ")).find(|line| line.ends_with(" left"));
+    let retried: Vec<&str> = retried.expect("it was retried").split_whitespace().collect();
+    assert_eq!(retried[..6], ["web", "1", "0", "0", "0", "0"]);
+    let (_, json, _) = output(&["--json", "--admin", admin]);
+    let shown: Value = serde_json::from_str(&json).expect("JSON");
+    let backend = &shown["backends"][0];
+    assert_eq!(backend["retries_denied"], serde_json::json!({ "budget": 0, "time": 0 }));
+    assert_eq!(backend["hedges"], serde_json::json!({ "won": 0, "lost": 0 }));
+    // A hundred in ten seconds without any request; one was taken, and the request has earned a fifth.
+    assert_eq!(backend["retry_budget"], 99);
+    assert_eq!((&shown["tracing"]["failing"], &shown["tracing"]["exported"]), (&true.into(), &0.into()));
+}
+
+#[test]
 fn watching_looks_again_until_the_process_is_gone() {
     let origin = Origin::serve();
     let (plimsoll, admin) = serving(&origin);
@@ -140,11 +191,8 @@ fn the_configuration_names_the_admin_address() {
 
 #[test]
 fn nobody_there_is_told_with_the_next_step() {
-    // Bound and not listening: connects are refused, and nobody else gets the port.
-    let held = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)
-        .expect("descriptors suffice");
-    held.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("loopback has ports");
-    let address = held.local_addr().ok().and_then(|a| a.as_socket()).expect("it is bound").to_string();
+    let (_held, address) = dead();
+    let address = address.to_string();
     let (code, stdout, stderr) = output(&["--admin", &address]);
     assert_eq!((code, stdout.as_str()), (Some(3), ""));
     assert!(stderr.starts_with("plimsoll status: nothing answers") && stderr.contains("[admin]"), "{stderr}");

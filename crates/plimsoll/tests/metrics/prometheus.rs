@@ -39,6 +39,16 @@ fn promtool_takes_the_alert_rules_and_the_scrape_configuration() {
     }
 }
 
+#[test]
+fn alerts_fire_when_they_should_and_not_before() {
+    let Some(promtool) = need("promtool") else { return };
+    let folder = root().join("crates/plimsoll/tests/metrics");
+    let mut command = Command::new(promtool);
+    let output = command.args(["test", "rules", "alerts.yml"]).current_dir(folder).output().expect("it runs");
+    let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(output.status.success() && said[0].contains("SUCCESS"), "{}", said.concat());
+}
+
 /// The one value that a query gives, if there is one.
 fn query(prometheus: SocketAddr, query: &str) -> Option<f64> {
     let mut client = Client::connect(prometheus);
