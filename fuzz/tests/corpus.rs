@@ -1,4 +1,4 @@
-//! Replays the kept inputs of the targets for configuration and routing; the codec's own tests replay the others.
+//! Replays the kept inputs of the targets for configuration, routing, lists of servers and their words; the codec's own tests replay the others.
 
 use std::path::Path;
 
@@ -29,6 +29,21 @@ fn trace_contexts() {
 #[test]
 fn routes() {
     replay("route", 10, plimsoll_fuzz::route::check);
+}
+
+#[test]
+fn lists_of_servers() {
+    replay("list", 25, plimsoll_fuzz::list::check);
+}
+
+#[test]
+fn load_reports() {
+    replay("load_report", 2, plimsoll_fuzz::load_report::check);
+}
+
+#[test]
+fn words_of_servers() {
+    replay("word", 15, plimsoll_fuzz::word::check);
 }
 
 #[test]

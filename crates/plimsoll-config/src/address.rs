@@ -121,9 +121,10 @@ fn unix_path(path: &str) -> Result<PathBuf, Fault> {
     if !path.starts_with('/') || path.ends_with('/') {
         return Err(bad("a Unix socket needs an absolute path").help("write \"unix:/run/app.sock\""));
     }
-    if path.len() > LONGEST_UNIX_PATH || path.contains('\0') {
+    // A server without a name is called by its address, in logs and everywhere: it must not look like two lines there.
+    if path.len() > LONGEST_UNIX_PATH || path.contains(char::is_control) {
         return Err(bad(format!(
-            "a Unix socket's path has at most {LONGEST_UNIX_PATH} bytes and no zero byte"
+            "a Unix socket's path has at most {LONGEST_UNIX_PATH} bytes and no control characters"
         )));
     }
     Ok(PathBuf::from(path))
@@ -237,9 +238,20 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_server() {
-        for text in
-            ["", ":", ":0", ":65536", ":+80", "a b:80", "[::1]", "-a:80", "a..b:80", "unix:app.sock", "ü:80"]
-        {
+        for text in [
+            "",
+            ":",
+            ":0",
+            ":65536",
+            ":+80",
+            "a b:80",
+            "[::1]",
+            "-a:80",
+            "a..b:80",
+            "unix:app.sock",
+            "unix:/a\nb",
+            "ü:80",
+        ] {
             assert!(parse_server(text).is_err(), "{text}");
         }
     }

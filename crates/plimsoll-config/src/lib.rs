@@ -15,6 +15,7 @@ mod edit;
 mod effective;
 mod flags;
 mod interpolate;
+mod json;
 mod list;
 mod merge;
 pub mod model;
@@ -32,6 +33,7 @@ mod vocabulary;
 
 pub use edit::{Edit, edit};
 pub use flags::from_flags;
+pub use json::{Unsound, parse_json};
 pub use list::{parse_list, parse_server, whole};
 pub use problem::{Code, Problem, Problems};
 pub use schema::schema;

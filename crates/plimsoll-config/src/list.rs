@@ -10,11 +10,14 @@ use serde_json::{Map, Value};
 
 use crate::address;
 use crate::defaults::{LARGEST_LIST, MOST, MOST_DISCOVERED, MOST_PRIORITY, MOST_WEIGHT};
+use crate::json::{Unsound, parse_json};
 use crate::model::{Server, ServerState};
 
 /// Labels with this in front are for us; all others of a group are about the targets, and not for us to judge.
 const OURS: &str = "plimsoll_";
 const LONGEST_NAME: usize = 128;
+/// Of what is wrong, in characters.
+const LONGEST_REASON: usize = 300;
 
 /// Reads a list, in its order and without what stands in it twice. `max_requests` is for servers that don't say their own.
 ///
@@ -24,13 +27,27 @@ pub fn parse_list(text: &[u8], max_requests: u32) -> Result<Vec<Server>, String>
     if text.len() > LARGEST_LIST {
         return Err(format!("it is larger than {LARGEST_LIST} bytes"));
     }
-    let list: Value = serde_json::from_slice(text).map_err(|error| format!("it is not JSON: {error}"))?;
+    let list = parse_json(text).map_err(|unsound| match unsound {
+        Unsound::Syntax(error) => format!("it is not JSON: {error}"),
+        Unsound::Twice(key) => line(&format!("an object has `{key}` twice")),
+    })?;
     let list = list.as_array().ok_or("it is not an array")?;
     let mut found = Found::default();
     for (number, item) in list.iter().enumerate() {
-        item_of(item, max_requests, &mut found).map_err(|reason| format!("item {}: {reason}", number + 1))?;
+        let told = |reason: String| line(&format!("item {}: {reason}", number + 1));
+        item_of(item, max_requests, &mut found).map_err(told)?;
     }
     Ok(found.servers)
+}
+
+/// For logs and pages: what a list says may be megabytes long and look like several lines.
+fn line(reason: &str) -> String {
+    let mut shown: String =
+        reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_REASON).collect();
+    if shown.len() < reason.len() {
+        shown.push('…');
+    }
+    shown
 }
 
 /// Puts together servers that several answers name.
@@ -78,6 +95,8 @@ fn object(fields: &Map<String, Value>, max_requests: u32) -> Result<Server, Stri
         let number = |least, most| within(key, whole(value), least, most);
         match key.as_str() {
             "address" => {}
+            // Without a name it is called by its address, which may be longer than a name; what is shown of it can be said again.
+            "name" if value.as_str() == Some(&server.name) => {}
             "name" => server.name = name(value.as_str())?,
             "weight" => server.weight = number(0, MOST_WEIGHT)? as u16,
             "priority" => server.priority = number(0, MOST_PRIORITY)? as u8,
@@ -94,7 +113,10 @@ fn object(fields: &Map<String, Value>, max_requests: u32) -> Result<Server, Stri
 /// # Errors
 /// A key is unknown or missing, or a value is none that a configuration could have.
 pub fn parse_server(fields: &Map<String, Value>, max_requests: u32) -> Result<Server, String> {
-    let mut fields = fields.clone();
+    with_state(fields.clone(), max_requests).map_err(|reason| line(&reason))
+}
+
+fn with_state(mut fields: Map<String, Value>, max_requests: u32) -> Result<Server, String> {
     let state = match fields.remove("state") {
         None => ServerState::Ready,
         Some(state) => state.as_str().ok_or("`state` is not a string")?.parse()?,
@@ -206,6 +228,15 @@ mod tests {
     }
 
     #[test]
+    fn what_a_server_without_a_name_is_called_can_be_said_of_it() {
+        let address = format!("{}.internal:80", ["a"; 70].join("."));
+        let called = names(&format!("[\"{address}\"]"));
+        assert!(called[0].len() > LONGEST_NAME);
+        assert_eq!(names(&format!("[{{\"address\": \"{address}\", \"name\": \"{}\"}}]", called[0])), called);
+        assert_eq!(names(r#"[{"name": "unix:/a ", "address": "unix:/a "}]"#), ["unix:/a "]);
+    }
+
+    #[test]
     fn a_whole_number_may_be_written_as_a_fraction() {
         let number = |text: &str| whole(&serde_json::from_str(text).unwrap());
         for (text, expected) in [("5", 5), ("5.0", 5), ("-0.0", 0), ("1e3", 1000), ("4294967296.0", 1 << 32)]
@@ -250,6 +281,8 @@ mod tests {
             (r#"[{"targets": ["a:1"], "labels": {"plimsoll_wieght": "1"}}]"#, "`plimsoll_wieght` is not"),
             (r#"[{"targets": ["a:1"], "labels": {"plimsoll_weight": "x"}}]"#, "whole number"),
             (r#"[{"targets": ["a:1"], "labels": {"a": 1}}]"#, "not a string"),
+            (r#"["a:1", {"address": "b:1", "weight": 1, "weight": 0}]"#, "an object has `weight` twice"),
+            (r#"[{"address": "a:1", "a\nplimsoll: ready": 1}]"#, "item 1: `a plimsoll: ready` is not known"),
         ] {
             let reason = parse(text).unwrap_err();
             assert!(reason.contains(expected), "{text}: {reason}");
@@ -267,5 +300,7 @@ mod tests {
         assert!(parse(&many(MOST_DISCOVERED + 1)).unwrap_err().contains("more than"));
         assert!(parse(&" ".repeat(LARGEST_LIST + 1)).unwrap_err().contains("larger"));
         assert!(parse(&"[".repeat(100_000)).is_err(), "and so is their depth");
+        let endless = parse(&format!("[\"{}\"]", "a".repeat(100_000))).unwrap_err();
+        assert!(endless.len() < 1_000, "and what is said of them: {} bytes", endless.len());
     }
 }

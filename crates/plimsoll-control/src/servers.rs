@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use plimsoll_config::defaults::{ADMIN_BODY, MOST_WEIGHT};
 use plimsoll_config::model::{Address, Backend, Config, Server, ServerState};
+use plimsoll_config::{Unsound, parse_json};
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
@@ -183,8 +184,13 @@ async fn object(headers: &HeaderMap, body: Body) -> Result<Map<String, Value>, P
     }
     let too_large = |_| Problem(StatusCode::PAYLOAD_TOO_LARGE, format!("at most {ADMIN_BODY} bytes, whole"));
     let bytes = to_bytes(body, ADMIN_BODY).await.map_err(too_large)?;
-    let said: Value = serde_json::from_slice(&bytes)
-        .map_err(|e| Problem(StatusCode::BAD_REQUEST, format!("the body is no JSON: {e}")))?;
+    let said = parse_json(&bytes).map_err(|unsound| {
+        let detail = match unsound {
+            Unsound::Syntax(error) => format!("the body is no JSON: {error}"),
+            Unsound::Twice(key) => format!("the body says `{key}` twice"),
+        };
+        Problem(StatusCode::BAD_REQUEST, detail)
+    })?;
     match said {
         Value::Object(said) => Ok(said),
         _ => Err(unsound("the body is a JSON object")),

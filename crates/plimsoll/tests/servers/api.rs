@@ -109,6 +109,7 @@ fn what_is_wrong_is_refused_and_changes_nothing() {
         ),
         ("POST", "/v1/backends/x/servers", json, "{\"address\":\"10.0.0.1:1\"}".to_owned(), 404),
         ("PATCH", &path, json, "{".to_owned(), 400),
+        ("PATCH", &path, json, "{\"weight\":1,\"weight\":2}".to_owned(), 400),
         ("PATCH", &path, json, "[]".to_owned(), 422),
         ("PATCH", &path, json, "{}".to_owned(), 422),
         ("PATCH", &path, json, "{\"weight\":-1}".to_owned(), 422),
@@ -145,6 +146,8 @@ fn what_is_wrong_is_refused_and_changes_nothing() {
             "{said:?}"
         );
     }
+    let twice = raw(admin, "PATCH", &path, json, "{\"state\":\"maint\",\"\\u0073tate\":\"ready\"}");
+    assert_eq!(twice.body["detail"], "the body says `state` twice");
     let after = api(admin, "GET", "/v1/backends/web", &Value::Null);
     assert_eq!(after.tag, before.tag);
     // The last one cannot go.
