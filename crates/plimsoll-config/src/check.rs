@@ -10,7 +10,7 @@ use crate::suggest::{closest, did_you_mean};
 use crate::units::{
     BadUnit, format_duration, format_percent, format_size, parse_duration, parse_percent, parse_size,
 };
-use crate::vocabulary::{ALL, Choice, Default, Key, Kind, Table};
+use crate::vocabulary::{ALL, Choice, Default, Key, Kind, Table, instead};
 
 /// Checks the entries of `spec`, which stands at `at`.
 pub(crate) fn check(
@@ -145,6 +145,11 @@ impl Walker<'_> {
                 at,
                 name,
             )?),
+            (Kind::Switch(spec), RawValue::Bool(true)) if !spec.stands_alone() => {
+                let message = format!("`{name}` cannot be true alone");
+                let help = instead(spec, &RawValue::Bool(true));
+                return Err(Problem::new(Code::WrongType, at, message).help(help));
+            }
             (Kind::Switch(spec), RawValue::Bool(true)) => Value::Table(self.table(spec, Vec::new(), at)),
             (Kind::Switch(_) | Kind::ShortOrNo(..), RawValue::Bool(false)) => Value::Bool(false),
             (Kind::List(least, of), RawValue::List(items)) => {
@@ -232,6 +237,7 @@ impl Kind {
             Self::Number(..) | Self::Status(_) => "a whole number".to_owned(),
             Self::Factor(..) => "a number such as 1.25".to_owned(),
             Self::Percent(..) => "a percentage such as \"20%\"".to_owned(),
+            Self::Switch(spec) if !spec.stands_alone() => "false or a table".to_owned(),
             Self::Switch(_) => "true, false or a table".to_owned(),
             Self::Time(..) => "a time such as \"30s\"".to_owned(),
             Self::Size(..) => "a size such as \"64KiB\"".to_owned(),
@@ -259,6 +265,11 @@ pub(crate) fn listed(words: &[&str]) -> String {
 }
 
 impl Table {
+    /// Whether it says something without a key.
+    pub(crate) fn stands_alone(&self) -> bool {
+        !self.keys.iter().any(|key| matches!(key.default, Default::Required))
+    }
+
     /// Where a key of it stands, as it is said in a sentence.
     fn place(&self) -> String {
         match self.title {
@@ -339,6 +350,9 @@ fn type_help(kind: &Kind, value: &RawValue, name: &str) -> Option<String> {
         (Kind::Switch(_), RawValue::Text(text)) if matches!(text.as_str(), "false" | "off" | "no") => {
             Some("write false without quotes".to_owned())
         }
+        (Kind::Table(spec) | Kind::Switch(spec), value) if instead(spec, value).is_some() => {
+            instead(spec, value)
+        }
         (Kind::Switch(_), RawValue::Integer(Some(0))) => Some("write false for none".to_owned()),
         (Kind::List(_, Kind::Table(_)), RawValue::Table(_)) => {
             Some(format!("write `[[{name}]]`, with two brackets on each side"))
@@ -398,7 +412,11 @@ fn choose(choice: &Choice, text: String, at: At, name: &str) -> Result<String, P
 fn within(number: Option<i64>, min: u64, max: u64, at: At, name: &str) -> Result<u64, Problem> {
     let inside =
         number.and_then(|number| u64::try_from(number).ok()).filter(|number| (min..=max).contains(number));
-    inside.ok_or_else(|| Problem::new(Code::OutOfRange, at, format!("`{name}` must be from {min} to {max}")))
+    inside.ok_or_else(|| {
+        let help =
+            (max == u64::from(u16::MAX) && name == "port").then(|| "TCP has no other ports".to_owned());
+        Problem::new(Code::OutOfRange, at, format!("`{name}` must be from {min} to {max}")).help(help)
+    })
 }
 
 fn status(number: Option<i64>, known: &[u64], at: At, name: &str) -> Result<u64, Problem> {

@@ -40,6 +40,8 @@ pub use schema::schema;
 pub use source::Source;
 pub use suggest::closest;
 
+use std::path::PathBuf;
+
 use model::Config;
 use problem::Report;
 use source::{At, Raw, RawKey};
@@ -54,6 +56,24 @@ pub struct Loaded {
     pub effective: String,
     /// What is allowed but hardly meant; mostly empty.
     pub warnings: Problems,
+    /// Files with certificates that it names.
+    pub authorities: Vec<Authority>,
+}
+
+/// A file with certificates, which is read while the process runs, and where a configuration names it.
+#[derive(Debug, Clone)]
+pub struct Authority {
+    /// The file.
+    pub path: PathBuf,
+    at: At,
+}
+
+impl Loaded {
+    /// Adds a warning about a file: what is wrong with it, and what follows.
+    pub fn warn_about(&mut self, authority: &Authority, message: &str, help: &str) {
+        let problem = Problem::new(Code::Suspicious, authority.at, message);
+        self.warnings.add(problem.help(help.to_owned()));
+    }
 }
 
 /// The patterns of the main file's `include`, as written. Whoever calls reads the files and hands all to `load`.
@@ -97,8 +117,10 @@ fn finish(entries: Vec<(RawKey, Raw)>, sources: &[Source], mut report: Report) -
     let start = At { file: 0, start: 0, end: 0 };
     let root = check::check(&vocabulary::ROOT, entries, start, &mut report);
     let config = compile::compile(&root, sources, &mut report);
+    let named = std::mem::take(&mut report.authorities).into_iter();
+    let authorities = named.map(|(path, at)| Authority { path, at }).collect();
     let warnings = report.finish(sources)?;
-    Ok(Loaded { config, effective: effective::effective(&root, sources), warnings })
+    Ok(Loaded { config, effective: effective::effective(&root, sources), warnings, authorities })
 }
 
 #[cfg(test)]

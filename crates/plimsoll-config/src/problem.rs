@@ -4,6 +4,7 @@
 //! `Report` and go on, so that one run shows everything; `Problems` is what the caller gets, sorted by place. Rendering
 //! is in `render`. Never drops a problem and never stops at the first.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::source::{At, Source};
@@ -147,6 +148,8 @@ fn harmless(text: &str) -> String {
 pub(crate) struct Report {
     errors: Vec<Problem>,
     warnings: Vec<Problem>,
+    /// Files with certificates, and where they are named.
+    pub(crate) authorities: Vec<(PathBuf, At)>,
 }
 
 impl Report {
@@ -195,6 +198,11 @@ impl Problems {
     fn new(mut list: Vec<Problem>, sources: Arc<[Source]>, severity: Severity) -> Self {
         list.sort_by_key(|problem| (problem.at.file, problem.at.start));
         Self { list, sources, severity }
+    }
+
+    pub(crate) fn add(&mut self, problem: Problem) {
+        self.list.push(problem);
+        self.list.sort_by_key(|problem| (problem.at.file, problem.at.start));
     }
 
     /// How many there are.

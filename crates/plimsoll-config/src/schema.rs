@@ -105,6 +105,9 @@ fn kind_schema(kind: &Kind) -> Value {
         Kind::Time(..) => definition("time"),
         Kind::Size(..) => definition("size"),
         Kind::Percent(..) => definition("percentage"),
+        Kind::Switch(table) if !table.stands_alone() => {
+            json!({ "anyOf": [{ "const": false }, definition(table.id)] })
+        }
         Kind::Switch(table) => json!({ "anyOf": [{ "type": "boolean" }, definition(table.id)] }),
         Kind::List(least, of) => json!({ "type": "array", "items": kind_schema(of), "minItems": least }),
         Kind::Many(of) => {

@@ -9,6 +9,7 @@ mod agent;
 mod backends;
 mod discover;
 mod health;
+mod hints;
 mod limit;
 mod queue;
 mod retry;
@@ -20,6 +21,7 @@ mod tracing;
 
 use std::time::Duration;
 
+pub(crate) use hints::instead;
 pub(crate) use tables::{ALL, ROOT};
 
 /// A table with its keys.

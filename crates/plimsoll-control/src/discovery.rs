@@ -24,6 +24,7 @@ use tokio::sync::Notify;
 
 use self::source::Source;
 pub use self::source::{Known, Origin};
+pub use self::tls::look_at_authority;
 use crate::orders::{read_settings, settings};
 
 /// What an answer names.

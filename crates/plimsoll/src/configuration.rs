@@ -1,12 +1,14 @@
 //! The verbs `plimsoll check` and `plimsoll config`: what a configuration says and what is wrong with it.
 //!
 //! Reads the file named, or the first of the usual ones. Problems go to standard error for people and, with `--json`, to
-//! standard output for machines. Opens no socket and asks no name server.
+//! standard output for machines. Opens no socket and asks no name server; `check` also reads
+//! the certificates that are named.
 
 use std::path::{Path, PathBuf};
 
 use plimsoll_config::model::Config;
 use plimsoll_config::{Loaded, Problems};
+use plimsoll_control::discovery::look_at_authority;
 use plimsoll_control::files::{self, LoadError};
 use serde_json::{Value, json};
 
@@ -42,7 +44,10 @@ pub(crate) fn show_warnings(warnings: &Problems) {
 
 /// Runs `plimsoll check`.
 pub(crate) fn check(args: &cli::Check) -> Exit {
-    let loaded = load(args.file.as_deref());
+    let loaded = load(args.file.as_deref()).map(|(path, mut loaded)| {
+        look_at_authorities(&mut loaded);
+        (path, loaded)
+    });
     if args.json {
         let printed = print(&format!("{:#}\n", report(&loaded)));
         return if loaded.is_ok() { printed } else { Exit::Configuration };
@@ -53,6 +58,17 @@ pub(crate) fn check(args: &cli::Check) -> Exit {
             print(&format!("{}: fine, {}\n", path.display(), summary(&loaded.config)))
         }
         Err(error) => show_error(&error),
+    }
+}
+
+/// Warns of files with certificates that cannot be used as they are. They are read while the process runs, so that one may still be missing.
+fn look_at_authorities(loaded: &mut Loaded) {
+    for authority in std::mem::take(&mut loaded.authorities) {
+        if let Err(reason) = look_at_authority(&authority.path) {
+            let help =
+                "it is read for each question to the source, and until it is mended none of them succeeds";
+            loaded.warn_about(&authority, &reason, help);
+        }
     }
 }
 

@@ -176,3 +176,51 @@ fn the_schema_is_json() {
     let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(schema["properties"]["listen"].is_object(), "{schema}");
 }
+
+/// Of nobody; good for a hundred years.
+const AUTHORITY: &str = "-----BEGIN CERTIFICATE-----
+MIIBhzCCAS2gAwIBAgIUA/ebfBJ58mi/FhBspo5rVPtKhqMwCgYIKoZIzj0EAwIw
+GDEWMBQGA1UEAwwNUGxpbXNvbGwgdGVzdDAgFw0yNjExMjYwODEyNDRaGA8yMTI2
+MTEwMjA4MTI0NFowGDEWMBQGA1UEAwwNUGxpbXNvbGwgdGVzdDBZMBMGByqGSM49
+AgEGCCqGSM49AwEHA0IABHw1CC77rxdUFTosKZukoBfSifrBGWyTTkRf6GcR3fzD
+68SJGK7eanx36ICvxSJj7XdVS0Eoty0RTRVjie3iBcKjUzBRMB0GA1UdDgQWBBRt
+K949Nedb/ri2OBFxx0XPVzZihDAfBgNVHSMEGDAWgBRtK949Nedb/ri2OBFxx0XP
+VzZihDAPBgNVHRMBAf8EBTADAQH/MAoGCCqGSM49BAMCA0gAMEUCIE5jfS1S4rbM
+jeH/d/0eAZRbXolzg8yGVbn8l8wtuU25AiEAj04H8ozSzDePIQGwdkpQG1RKdrtH
+IqBV+tdC7/oZFTw=
+-----END CERTIFICATE-----
+";
+
+#[test]
+fn check_warns_of_certificates_that_cannot_be_used() {
+    let text = "[[listen]]\nbind = \":8080\"\nto = \"web\"\n[backend.web]\n\
+                discover = { http = \"https://registry.internal/servers\", ca = \"ca.pem\" }\n";
+    let folder = Folder::new("authorities", text);
+    let file = folder.0.join("ca.pem");
+    let warns = |reason: &str| {
+        let output = folder.plimsoll(&["check"]);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(0), "it may come before it is needed: {said}");
+        assert!(said.contains(&format!("warning[suspicious]: ca.pem: {reason}")), "{said}");
+        assert!(
+            said.contains("plimsoll.toml:5:") && said.contains("help: it is read for each question"),
+            "{said}"
+        );
+        let json = folder.plimsoll(&["check", "--json"]);
+        let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+        assert_eq!((&json["ok"], &json["warnings"][0]["line"]), (&true.into(), &5.into()), "{json}");
+    };
+    warns("cannot read it: No such file");
+    std::fs::create_dir(&file).unwrap();
+    warns("cannot read it: Is a directory");
+    std::fs::remove_dir(&file).unwrap();
+    for nothing in ["", "secret\n", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"] {
+        std::fs::write(&file, nothing).unwrap();
+        warns("there is no certificate in it");
+    }
+    std::fs::write(&file, AUTHORITY.replace("MIIB", "MIIA")).unwrap();
+    warns("");
+    std::fs::write(&file, AUTHORITY).unwrap();
+    let output = folder.plimsoll(&["check"]);
+    assert_eq!((output.status.code(), stderr(&output)), (Some(0), ""));
+}

@@ -3,7 +3,7 @@
 use super::Compiler;
 use crate::defaults;
 use crate::model::AdaptiveConcurrency;
-use crate::node::Fields;
+use crate::node::{Fields, Value};
 use crate::problem::{Code, Problem};
 
 impl Compiler<'_> {
@@ -27,6 +27,13 @@ impl Compiler<'_> {
                 self.report.error(Problem::new(Code::KeyConflict, field.node.at, message));
                 break;
             }
+        }
+        let no_queue = backend.find("queue").filter(|queue| matches!(queue.node.value, Value::Bool(false)));
+        if let (Some(field), Some(queue)) = (backend.find("adaptive_concurrency"), no_queue) {
+            let message = "what is above a limit that is found out is refused at once";
+            let help = "leave `queue` out, and it waits up to a second for room; the limit is sometimes halved for a moment, to see how fast a server is without load";
+            let problem = Problem::new(Code::Suspicious, field.at, message).also(queue.at, "nothing waits");
+            self.report.warn(problem.help(help.to_owned()));
         }
         Some(adaptive)
     }

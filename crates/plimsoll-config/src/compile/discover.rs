@@ -52,7 +52,10 @@ impl Compiler<'_> {
         let mut source = self.read(fields.text("http"), parse_url)?;
         let ca = self.read(fields.text("ca"), parse_path);
         match (&mut source, ca, fields.find("ca")) {
-            (Source::Http { tls: Some(roots), .. }, Some(ca), _) => *roots = Roots::File(ca),
+            (Source::Http { tls: Some(roots), .. }, Some(ca), Some(field)) => {
+                self.report.authorities.push((ca.clone(), field.node.at));
+                *roots = Roots::File(ca);
+            }
             (_, Some(_), Some(field)) => {
                 let message = "`ca` has no meaning with `http://`".to_owned();
                 let help = "ask with `https://`, or leave it out".to_owned();

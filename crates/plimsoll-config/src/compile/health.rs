@@ -11,6 +11,7 @@ use crate::node::{Fields, Value};
 use crate::pattern::{is_field_value, is_token, parse_method};
 use crate::problem::{Code, Problem};
 use crate::source::At;
+use crate::units::format_duration;
 
 /// Fields that a check writes itself.
 const OURS: [&str; 5] = ["connection", "content-length", "host", "transfer-encoding", "upgrade"];
@@ -96,8 +97,12 @@ impl Compiler<'_> {
     ) -> Duration {
         let Some(time) = fields.time(name) else { return usual.min(every) };
         if let Some(field) = fields.find(name).filter(|_| time > every) {
-            let message = format!("`{name}` is longer than `every`");
-            self.report.error(Problem::new(Code::KeyConflict, field.node.at, message));
+            let message = format!("`{name}` is longer than `every`, which is {}", format_duration(every));
+            let help = match name {
+                "timeout" => "a question is over before the next one begins: write less, or a longer `every`",
+                _ => "write less, or a longer `every`",
+            };
+            self.report.error(Problem::new(Code::KeyConflict, field.node.at, message).help(help.to_owned()));
         }
         time
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use plimsoll_config::model::Roots;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{CertificateError, ClientConfig, RootCertStore, crypto};
 use tokio::net::TcpStream;
@@ -69,12 +69,23 @@ fn of_system() -> Result<RootCertStore, String> {
     })
 }
 
+/// Whether the file of an authority has something that can be believed.
+///
+/// # Errors
+/// Why not, in one line.
+pub fn look_at_authority(path: &Path) -> Result<(), String> {
+    of_file(path).map(drop)
+}
+
 fn of_file(path: &Path) -> Result<RootCertStore, String> {
     let wrong = |reason: String| format!("{}: {reason}", path.display());
+    let unread = |error: pem::Error| match error {
+        pem::Error::Io(error) => wrong(format!("cannot read it: {error}")),
+        other => wrong(other.to_string()),
+    };
     let mut store = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|e| wrong(e.to_string()))? {
-        let certificate = certificate.map_err(|e| wrong(e.to_string()))?;
-        store.add(certificate).map_err(|e| wrong(e.to_string()))?;
+    for certificate in CertificateDer::pem_file_iter(path).map_err(unread)? {
+        store.add(certificate.map_err(unread)?).map_err(|e| wrong(e.to_string()))?;
     }
     if store.is_empty() {
         return Err(wrong("there is no certificate in it".to_owned()));
