@@ -174,6 +174,7 @@ impl Backend {
         }
         for server in &self.servers {
             let mut record = server.health.record();
+            record.begins(now);
             record.goes_by(server.check.is_some());
             match (record.ejection, record.check) {
                 // The successor of a check that failed is a check that passes: `checked` sees to it.

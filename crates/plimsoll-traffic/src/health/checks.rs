@@ -129,6 +129,21 @@ mod tests {
     }
 
     #[test]
+    fn a_server_of_which_nothing_is_known_yet_is_as_it_is_since_it_is_there() {
+        let (backend, _) = backend(&[ServerCheck::Backends, ServerCheck::Never]);
+        // Clocks begin an hour before the process.
+        [3_600_500, 3_601_000].into_iter().for_each(|now| backend.tick(Millis(now)));
+        let since = [0, 1].map(|server| backend.condition(server).since);
+        assert_eq!(since, [Millis(3_600_500); 2]);
+        backend.probed(0, Ok(()), SECOND, Millis(3_602_000));
+        assert_eq!(backend.condition(0).since, Millis(3_602_000));
+        let known = crate::Remembered { age: 7 * 3_600_000, ..crate::Remembered::default() };
+        backend.recall_health(1, &known, Millis(3_600_000));
+        backend.tick(Millis(3_603_000));
+        assert_eq!(backend.condition(1).since, Millis(1), "for hours, with the process before this one");
+    }
+
+    #[test]
     fn a_server_that_has_never_passed_needs_one_pass_however_often_it_failed() {
         let (backend, _) = backend(&[ServerCheck::Backends, ServerCheck::Backends]);
         let state = |result: Result<(), &str>| {

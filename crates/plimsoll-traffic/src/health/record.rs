@@ -153,6 +153,13 @@ impl Record {
         }
     }
 
+    /// It is looked at for the first time, which is when it began: whoever makes it knows no time.
+    pub(crate) fn begins(&mut self, now: Millis) {
+        if self.since == Millis(0) {
+            self.since = now;
+        }
+    }
+
     /// Whether a check has ever passed or failed, or none is needed.
     pub(crate) fn has_begun(&self) -> bool {
         self.check != Check::Starting
@@ -260,6 +267,7 @@ impl Record {
             self.ejection = if left == 0 { Ejection::Waits } else { Ejection::Until(Millis(now.0 + left)) };
         }
         self.times = known.ejections.min(MOST_TIMES);
-        self.change(Millis(now.0.saturating_sub(known.age)), &known.reason);
+        // Not 0, which is the time of one that has not begun.
+        self.change(Millis(now.0.saturating_sub(known.age).max(1)), &known.reason);
     }
 }
