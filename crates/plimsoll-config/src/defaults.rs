@@ -111,6 +111,16 @@ pub const ADAPTIVE_PROBE: Duration = seconds(30);
 pub const SHORTEST_PROBE: Duration = seconds(1);
 /// An agent is asked as often as a server is checked.
 pub const AGENT_EVERY: Duration = CHECK_EVERY;
+/// Checks over connections at once: those of a thousand servers of which half hang.
+pub const CHECKS_AT_ONCE: usize = 256;
+/// Programs at once: each is a process, and a machine that runs more is busy with nothing else.
+pub const PROGRAMS_AT_ONCE: usize = 16;
+/// Agents that are asked at once; fewer than checks, since nothing depends on an answer that comes late.
+pub const AGENTS_AT_ONCE: usize = CHECKS_AT_ONCE / 2;
+/// The longest line of an agent, in bytes: the longest that says something has some forty and a reason.
+pub const AGENT_LINE: usize = 4 << 10;
+/// Of that, what is read at once: a line with a reason.
+pub const AGENT_READ: usize = 512;
 /// Statuses that pass, unless told.
 pub const CHECK_STATUSES: (u16, u16) = (200, 399);
 /// Shortest time between two checks of a server; they are never less than some thousands of a second apart anyway.

@@ -5,6 +5,7 @@
 //! it reads. A server keeps its rhythm through a reload. Never counts as a server's failure what this process lacks itself.
 
 mod agent;
+mod due;
 mod http;
 mod prober;
 mod program;

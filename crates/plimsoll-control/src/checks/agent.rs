@@ -3,26 +3,21 @@
 //! In goes where it is, out comes the word, or why there is none. An agent that is silent, trickles, never ends its line or sends megabytes costs one connection for its
 //! `timeout` and some kilobytes. That it cannot be asked says nothing about its server: what it said before stays in force.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use plimsoll_config::model::{Address, Agent};
+use plimsoll_config::defaults::{AGENT_LINE, AGENT_READ};
+use plimsoll_config::model::{Address, Agent, How};
 use plimsoll_traffic::Word;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::question::{Question, Trouble, is_ours, said};
-
-/// The longest line, in bytes: the longest that says something has some forty and a reason.
-const LINE: usize = 4 << 10;
-/// Bytes that are read at once.
-const READ: usize = 512;
+use super::due::Kind;
+use super::question::{Question, Trouble, dial, said};
 
 /// Whom to ask, and how.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Asking {
-    at: SocketAddr,
+    at: Address,
     agent: Agent,
 }
 
@@ -60,8 +55,16 @@ impl Errand {
         }
     }
 
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Errand::Agent(_) => Kind::Agent,
+            Errand::Check(question) if matches!(question.check.how, How::Program(_)) => Kind::Program,
+            Errand::Check(_) => Kind::Check,
+        }
+    }
+
     pub(super) fn is_agents(&self) -> bool {
-        matches!(self, Errand::Agent(_))
+        self.kind() == Kind::Agent
     }
 }
 
@@ -73,7 +76,7 @@ impl Asking {
             (None, Address::Socket(address)) => address.ip(),
             (None, Address::Name(..) | Address::Unix(_)) => return None,
         };
-        Some(Asking { at: (ip, agent.port).into(), agent: agent.clone() })
+        Some(Asking { at: Address::Socket((ip, agent.port).into()), agent: agent.clone() })
     }
 
     async fn ask(&self) -> Result<Word, Trouble> {
@@ -84,10 +87,7 @@ impl Asking {
     }
 
     async fn talk(&self) -> Result<Word, Trouble> {
-        let mut stream = TcpStream::connect(self.at).await.map_err(|e| match is_ours(&e) {
-            true => Trouble::Ours,
-            false => Trouble::Server(format!("no connection: {}", said(&e))),
-        })?;
+        let mut stream = dial(&self.at).await?;
         if !self.agent.send.is_empty() {
             stream.write_all(self.agent.send.as_bytes()).await.map_err(|e| broken(&e))?;
         }
@@ -100,7 +100,7 @@ async fn line(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, Trouble>
     let mut read = Vec::new();
     loop {
         let from = read.len();
-        read.reserve(READ);
+        read.reserve(AGENT_READ);
         if stream.read_buf(&mut read).await.map_err(|e| broken(&e))? == 0 {
             return Err(Trouble::Server("its line has no end".to_owned()));
         }
@@ -108,8 +108,8 @@ async fn line(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, Trouble>
             read.truncate(from + end);
             return Ok(read);
         }
-        if read.len() > LINE {
-            return Err(Trouble::Server(format!("its line is longer than {} KiB", LINE >> 10)));
+        if read.len() > AGENT_LINE {
+            return Err(Trouble::Server(format!("its line is longer than {} KiB", AGENT_LINE >> 10)));
         }
     }
 }
@@ -166,10 +166,11 @@ mod tests {
             send: String::new(),
         };
         let server = Address::Socket(([10, 0, 0, 1], 80).into());
-        assert_eq!(Asking::of(&agent, &server).unwrap().at, ([10, 0, 0, 1], 9).into());
+        let at = |ip: [u8; 4]| Address::Socket((ip, 9).into());
+        assert_eq!(Asking::of(&agent, &server).unwrap().at, at([10, 0, 0, 1]));
         let unix = Address::Unix("/run/a.sock".into());
         assert_eq!(Asking::of(&agent, &unix), None);
         let elsewhere = Agent { address: Some([10, 0, 0, 9].into()), ..agent };
-        assert_eq!(Asking::of(&elsewhere, &unix).unwrap().at, ([10, 0, 0, 9], 9).into());
+        assert_eq!(Asking::of(&elsewhere, &unix).unwrap().at, at([10, 0, 0, 9]));
     }
 }

@@ -1,11 +1,11 @@
 //! When which server is asked, and who hears of the result.
 //!
 //! In come snapshots; each server that is checked has a job, which keeps its rhythm as long as server and check stay. Jobs are spread over time: the
-//! first check of a new server is at once, the second after a random part of the interval, later ones an interval ± 20 % apart. At most so many go on at
-//! once, and never two for one server; what is due and has no room waits its turn.
+//! first check of a new server is at once, the second after a random part of the interval, later ones an interval ± 20 % apart. At most so many of a kind go on
+//! at once, and never two for one server; what is due and has no room waits its turn.
 
+use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
-use std::collections::{BTreeSet, HashMap};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,25 +19,26 @@ use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use super::agent::{Asking, Errand, Found};
+use super::due::{Due, Kind};
 use super::question::{Question, Trouble};
 
-/// Checks at once: those of a thousand servers of which half hang.
-const MOST: usize = 256;
 /// The least time between two looks at what is due: with many servers a few are asked together, which halves what they cost, as the thread wakes less often.
 const LOOK: Duration = Duration::from_millis(25);
-/// The part of all descriptors that they may take.
-const PART: usize = 16;
+
+/// So often the operator hears that an agent says nothing, or that it does again,
+const TOLD_LATELY: u32 = 4;
+/// within so long.
+const LATELY: Duration = Duration::from_secs(10);
 
 /// Everything that is checked.
 pub(super) struct Prober {
     jobs: HashMap<u64, Job>,
     ids: HashMap<Key, u64>,
-    /// Those that are not being asked, by when they are to be.
-    due: BTreeSet<(Instant, u64)>,
+    /// Those that are not being asked, by when they are to be, and how many are.
+    due: Due,
     running: JoinSet<Ended>,
-    /// By task: whose it is.
-    tasks: HashMap<tokio::task::Id, u64>,
-    most: usize,
+    /// By task: whose places it takes, and whose it is, unless nobody wants to know any more.
+    tasks: HashMap<tokio::task::Id, (Kind, Option<u64>)>,
     /// When it was last looked what is due, and something was.
     looked: Instant,
     next: u64,
@@ -65,8 +66,10 @@ struct Job {
     is_spread: bool,
     /// What the agent said last.
     said: Option<Word>,
-    /// It is an agent's and could not be asked the last time, which was told.
+    /// It is an agent's, and it was told that it could not be asked.
     is_silent: bool,
+    /// How often that, or that it can be again, was told lately, and since when.
+    told: (u32, Instant),
 }
 
 impl Prober {
@@ -75,10 +78,9 @@ impl Prober {
         Prober {
             jobs: HashMap::new(),
             ids: HashMap::new(),
-            due: BTreeSet::new(),
+            due: Due::new(limit),
             running: JoinSet::new(),
             tasks: HashMap::new(),
-            most: (limit / PART).clamp(1, MOST),
             looked: Instant::now() - LOOK,
             next: 0,
             dice: Dice::new(RandomState::new().hash_one(std::process::id())),
@@ -90,8 +92,7 @@ impl Prober {
     pub(super) async fn run(mut self, mut changes: watch::Receiver<Option<Arc<Snapshot>>>) {
         loop {
             self.begin_due();
-            let next = self.due.first().filter(|_| self.running.len() < self.most);
-            let next = next.map(|&(at, _)| at.max(self.looked + LOOK));
+            let next = self.due.next().map(|at| at.max(self.looked + LOOK));
             // The losers are only waits: a result that is not taken now is taken in the next turn.
             tokio::select! {
                 changed = changes.changed() => {
@@ -129,7 +130,7 @@ impl Prober {
         }
         for id in before.into_values() {
             if let Some(job) = self.jobs.remove(&id) {
-                self.due.remove(&(job.at, id));
+                self.due.remove(job.errand.kind(), job.at, id);
                 if let Some(asking) = job.asking {
                     asking.abort();
                 }
@@ -148,12 +149,22 @@ impl Prober {
             let is_spread = wait > 0.0;
             let (id, backend) = (self.next, Arc::clone(backend));
             self.next += 1;
+            self.due.insert(errand.kind(), at, id);
             let errand = Arc::new(errand);
             self.jobs.insert(
                 id,
-                Job { errand, backend, server, at, asking: None, is_spread, said: None, is_silent: false },
+                Job {
+                    errand,
+                    backend,
+                    server,
+                    at,
+                    asking: None,
+                    is_spread,
+                    said: None,
+                    is_silent: false,
+                    told: (0, now),
+                },
             );
-            self.due.insert((at, id));
             return id;
         };
         (job.backend, job.server) = (Arc::clone(backend), server);
@@ -161,18 +172,17 @@ impl Prober {
         if *job.errand != errand {
             // What the old question finds says nothing any more, and the old rhythm may be slower by far.
             let soon = now + errand.every().mul_f64(self.dice.unit());
-            job.errand = Arc::new(errand);
+            let before = std::mem::replace(&mut job.errand, Arc::new(errand));
             match job.asking.take() {
                 Some(asking) => {
                     asking.abort();
-                    self.tasks.remove(&asking.id());
+                    // Its place is free once it has ended.
+                    self.tasks.entry(asking.id()).and_modify(|(_, of)| *of = None);
                 }
-                None => {
-                    self.due.remove(&(job.at, id));
-                }
+                None => self.due.remove(before.kind(), job.at, id),
             }
             job.at = job.at.min(soon).max(now);
-            self.due.insert((job.at, id));
+            self.due.insert(job.errand.kind(), job.at, id);
         }
         id
     }
@@ -183,21 +193,19 @@ impl Prober {
         if now < self.looked + LOOK {
             return;
         }
-        while self.running.len() < self.most
-            && let Some(&(at, id)) = self.due.first()
-            && at <= now
-        {
-            self.due.pop_first();
+        while let Some(id) = self.due.take(now) {
             self.looked = now;
-            let Some(job) = self.jobs.get_mut(&id) else { continue };
+            // Whoever is removed from the jobs is removed from what is due.
+            let job = self.jobs.get_mut(&id).expect("what is due is a job");
             job.at = now;
             let errand = Arc::clone(&job.errand);
+            let kind = errand.kind();
             let task = self.running.spawn(async move {
                 let began = Instant::now();
                 let result = errand.run().await;
                 (result, began.elapsed())
             });
-            self.tasks.insert(task.id(), id);
+            self.tasks.insert(task.id(), (kind, Some(id)));
             job.asking = Some(task);
         }
     }
@@ -208,8 +216,9 @@ impl Prober {
             Ok((task, result)) => (task, Some(result)),
             Err(error) => (error.id(), None),
         };
-        let Some(id) = self.tasks.remove(&task) else { return };
-        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some((kind, of)) = self.tasks.remove(&task) else { return };
+        self.due.ended(kind);
+        let Some((id, job)) = of.and_then(|id| Some((id, self.jobs.get_mut(&id)?))) else { return };
         job.asking = None;
         let time = now();
         match result {
@@ -240,16 +249,23 @@ impl Prober {
         let part = if job.is_spread { 0.8 + 0.4 * self.dice.unit() } else { self.dice.unit() };
         job.is_spread = true;
         job.at = (job.at + interval.mul_f64(part)).max(Instant::now());
-        self.due.insert((job.at, id));
+        self.due.insert(kind, job.at, id);
     }
 }
 
 impl Job {
-    /// An agent was asked, in vain if there is a reason. Whether it can be is told when that changes.
+    /// An agent was asked, in vain if there is a reason. Whether it can be is told when that changes; of one that wavers, no more than four times in ten seconds.
     fn tell(&mut self, reason: Option<&str>) {
         if self.is_silent == reason.is_some() {
             return;
         }
+        if self.told.1.elapsed() >= LATELY {
+            self.told = (0, Instant::now());
+        }
+        if self.told.0 == TOLD_LATELY {
+            return; // what it is then is told by a later question
+        }
+        self.told.0 += 1;
         self.is_silent = reason.is_some();
         let server = format!("{}/{}", self.backend.name, self.backend.servers[self.server].name);
         match reason {

@@ -1,6 +1,6 @@
 //! A check by a program: it is run without a shell, and its exit code says whether the server is well.
 //!
-//! Bounded in time by its caller, who drops it; in number; and in what it may write, of which the first line is the reason of a failure. It runs in a
+//! Bounded in time and number by its callers, the first of whom drops it, and in what it may write, of which the first line is the reason of a failure. It runs in a
 //! process group of its own, which is killed with it, and never outlives its check.
 
 use std::process::Stdio;
@@ -9,13 +9,9 @@ use plimsoll_config::model::Address;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::question::{Question, Trouble, is_ours, said};
 
-/// Programs at once; others wait.
-const MOST: usize = 16;
-static RUNNING: Semaphore = Semaphore::const_new(MOST);
 /// What a program may write, in bytes.
 const OUTPUT: usize = 64 << 10;
 /// Of that, what is kept.
@@ -32,11 +28,6 @@ impl Drop for Group {
             let _ = kill_process_group(group, Signal::KILL); // mostly nobody is left
         }
     }
-}
-
-/// Waits until a program may run. Whatever is returned is to be held while it does.
-pub(super) async fn turn() -> Option<SemaphorePermit<'static>> {
-    RUNNING.acquire().await.ok() // it is never closed
 }
 
 /// Runs a program to its end. Dropped before, it kills it; the runtime then reaps it.

@@ -35,12 +35,8 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 impl Question {
-    /// Asks, and takes no longer than the check may. Waiting for other programs' ends is no part of it: that is not the server's fault.
+    /// Asks, and takes no longer than the check may.
     pub(super) async fn ask(&self) -> Result<(), Trouble> {
-        let _turn = match &self.check.how {
-            How::Program(_) => Some(program::turn().await),
-            How::Tcp | How::Http(_) => None,
-        };
         let until = Instant::now() + self.check.timeout;
         match &self.check.how {
             How::Tcp => self.connect(until).await.map(drop),
@@ -62,17 +58,20 @@ impl Question {
 
     async fn connect(&self, until: Instant) -> Result<Box<dyn Stream>, Trouble> {
         let connected = timeout_at(until, dial(&self.address)).await;
-        match connected {
-            Ok(Ok(stream)) => Ok(stream),
-            // A Unix socket says EAGAIN when its server's queue is full.
-            Ok(Err(e)) if is_ours(&e) && !matches!(self.address, Address::Unix(_)) => Err(Trouble::Ours),
-            Ok(Err(e)) => Err(Trouble::Server(format!("no connection: {}", said(&e)))),
-            Err(_) => Err(self.late("no connection")),
-        }
+        connected.unwrap_or_else(|_| Err(self.late("no connection")))
     }
 }
 
-async fn dial(address: &Address) -> io::Result<Box<dyn Stream>> {
+/// Connects, for as long as that takes.
+pub(super) async fn dial(address: &Address) -> Result<Box<dyn Stream>, Trouble> {
+    connect(address).await.map_err(|e| match is_ours(&e) {
+        // A Unix socket says EAGAIN when its server's queue is full.
+        true if !matches!(address, Address::Unix(_)) => Trouble::Ours,
+        _ => Trouble::Server(format!("no connection: {}", said(&e))),
+    })
+}
+
+async fn connect(address: &Address) -> io::Result<Box<dyn Stream>> {
     Ok(match address {
         Address::Socket(address) => Box::new(TcpStream::connect(address).await?),
         Address::Unix(path) => Box::new(UnixStream::connect(path).await?),

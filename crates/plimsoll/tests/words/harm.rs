@@ -1,9 +1,13 @@
 //! Agents that are dead, silent, slow, endless or talk nonsense.
 
+use std::net::TcpListener;
+
 use serde_json::Value;
 
+use crate::process::Port;
 use crate::rig::{memory, until};
 use crate::stage::{Speech, Stage};
+use crate::support::{Client, Origin, Plimsoll};
 
 #[test]
 fn whatever_an_agent_does_its_server_stays_as_it_last_said() {
@@ -74,4 +78,36 @@ fn what_is_not_understood_changes_nothing_and_is_told_once() {
     assert_eq!(stage.program.stderr_lines().iter().filter(|line| told(line)).count(), 1);
     stage.speakers[0].says("up");
     until("it is forgotten", || stage.seen("a")["word"] == Value::Null);
+}
+
+#[test]
+fn a_backend_full_of_agents_that_hang_keeps_no_server_from_being_checked() {
+    // The kernel takes their connections, and nobody says a word.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+    let origin = Origin::serve();
+    let admin = Port::reserve();
+    let entry = |n: usize| format!("{{ address = \"{}\", name = \"s{n}\" }}", origin.address());
+    let entries: Vec<String> = (0..300).map(entry).collect();
+    let program = Plimsoll::start(&format!(
+        "workers = 1\n[admin]\nbind = \"{}\"\n[[listen]]\nbind = \"127.0.0.1:0\"\nto = \"all\"\n\
+         [backend.all]\nservers = [{}]\nagent = {{ port = {}, every = \"60s\", timeout = \"60s\" }}\n\
+         [[route]]\npath = \"/checked\"\nto = \"checked\"\n\
+         [backend.checked]\nservers = [\"{}\"]\nhealth = {{ tcp = true, every = \"100ms\" }}\n",
+        admin.address(),
+        entries.join(", "),
+        silent.local_addr().expect("it is bound").port(),
+        origin.address(),
+    ));
+    let status = || -> Value {
+        let mut client = Client::connect(admin.address());
+        client.send(b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        serde_json::from_slice(&client.answer().whole().body).expect("JSON")
+    };
+    until("it is checked again and again", || {
+        status()["backends"][1]["servers"][0]["check"]["passed"].as_u64() >= Some(5)
+    });
+    let shown = status();
+    let agents = shown["backends"][0]["servers"].as_array().expect("a list");
+    assert!(agents.iter().all(|server| server["agent"].is_null()), "no question has ended");
+    assert!(program.stop().success());
 }
