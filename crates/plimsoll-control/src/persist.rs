@@ -172,14 +172,25 @@ impl Prepared {
             let reason = "somebody else has changed the configuration this very moment: ask again";
             return Err(Unkept::Unwritten(reason.to_owned()));
         }
-        let failed = |error| Unkept::Unwritten(format!("cannot replace {}: {error}", target.display()));
-        fs::rename(&beside.0, &target).map_err(failed)?;
+        fs::rename(&beside.0, &target).map_err(|error| Unkept::Unwritten(irreplaceable(&target, &error)))?;
         // That the name is on the disk too is worth trying for; without it the old file is there after a crash, whole.
         if let Some(folder) = target.parent() {
             let _ = File::open(folder).and_then(|folder| folder.sync_all());
         }
         Ok((self.before, self.after))
     }
+}
+
+/// Why a file cannot be replaced, and what to do about it.
+fn irreplaceable(path: &Path, error: &io::Error) -> String {
+    let help = match error.kind() {
+        // EBUSY: something is mounted there.
+        io::ErrorKind::ResourceBusy => {
+            "; it is a mount of its own, as of one file in a container: mount its folder instead"
+        }
+        _ => "",
+    };
+    format!("cannot replace {}: {error}{help}", path.display())
 }
 
 #[cfg(test)]
@@ -229,6 +240,18 @@ mod tests {
 
     fn weight(weight: u16) -> Lasting {
         Lasting::Set { server: "10.0.0.1:1".to_owned(), state: None, weight: Some(weight) }
+    }
+
+    #[test]
+    fn a_file_that_is_a_mount_of_its_own_says_what_to_mount_instead() {
+        let busy = io::Error::from_raw_os_error(rustix::io::Errno::BUSY.raw_os_error());
+        let said = irreplaceable(Path::new("/etc/plimsoll.toml"), &busy);
+        assert!(
+            said.starts_with("cannot replace /etc/plimsoll.toml: ")
+                && said.ends_with("mount its folder instead")
+        );
+        let full = io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error());
+        assert!(irreplaceable(Path::new("/a"), &full).ends_with("(os error 28)"));
     }
 
     #[test]

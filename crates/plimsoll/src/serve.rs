@@ -10,6 +10,7 @@ mod persisting;
 mod publishing;
 mod reloading;
 mod reporting;
+mod telling;
 
 use std::fmt;
 use std::io;

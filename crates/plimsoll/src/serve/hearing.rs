@@ -10,6 +10,7 @@ use plimsoll_control::orders::unix_ms;
 use plimsoll_proxy::{Words, notice};
 
 use super::Running;
+use super::telling::Telling;
 
 /// How long further words are waited for.
 const TOGETHER: Duration = Duration::from_millis(20);
@@ -21,11 +22,12 @@ pub(super) struct Hearing {
     words: Arc<Words>,
     due: Option<Instant>,
     last: Option<Instant>,
+    telling: Telling,
 }
 
 impl Hearing {
     pub(super) fn new(words: Arc<Words>) -> Hearing {
-        Hearing { words, due: None, last: None }
+        Hearing { words, due: None, last: None, telling: Telling::default() }
     }
 
     /// Waits until words are to be taken. May be dropped and asked again.
@@ -43,6 +45,11 @@ impl Hearing {
 }
 
 impl Running {
+    /// Tells what was left untold of servers that say too much.
+    pub(super) fn tell_the_rest(&mut self) {
+        self.hearing.telling.over(Instant::now()).iter().for_each(|line| notice(line));
+    }
+
     /// Goes over to what servers say of themselves now.
     pub(super) fn take_words(&mut self) {
         self.hearing.due = None;
@@ -50,7 +57,8 @@ impl Running {
         let mut changes = false;
         for heard in self.hearing.words.take() {
             let effect = self.wanted.hear(&heard, now);
-            effect.lines.iter().for_each(|line| notice(line));
+            let lines = self.hearing.telling.say((heard.backend, heard.server), effect.lines, Instant::now());
+            lines.iter().for_each(|line| notice(line));
             changes |= effect.changes;
         }
         if !changes {

@@ -22,5 +22,6 @@ impl Running {
     pub(super) fn report(&mut self) {
         let limit = self.proxy.snapshot().config.limits.memory;
         self.proxy.report(resources::memory_in_use(limit));
+        self.tell_the_rest();
     }
 }

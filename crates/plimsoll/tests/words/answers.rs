@@ -2,7 +2,7 @@
 
 use crate::rig::until;
 use crate::stage::{Speaker, Speech, Stage};
-use crate::support::{Client, Plimsoll};
+use crate::support::{Client, Origin, Plimsoll, Step};
 
 const HEARD: &str = "agent = { header = \"X-Server-Word\" }";
 
@@ -25,6 +25,26 @@ fn a_word_in_an_answer_counts_and_stays_here() {
     assert_eq!(seen["state_reason"], "it says so itself: deploy");
     assert_eq!((&seen["word"]["by"], &seen["word"]["line"]), (&"answer".into(), &"drain 50%".into()));
     assert_eq!(stage.spread(10), [0, 10]);
+}
+
+#[test]
+fn a_trailer_is_no_word_and_goes_to_nobody() {
+    let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+                  2\r\nok\r\n0\r\nX-Server-Word: down # in a trailer\r\nX-Other: 1\r\n\r\n";
+    let origin = Origin::scripted(vec![vec![Step::Read, Step::Send(answer.into()), Step::Serve]]);
+    let program = Plimsoll::start(&format!(
+        "[[listen]]\nbind = \"127.0.0.1:0\"\nto = \"heard\"\n[backend.heard]\nservers = [\"{}\"]\n{HEARD}\n",
+        origin.address()
+    ));
+    let mut client = Client::connect(program.address());
+    for _ in 0..2 {
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let answer = client.answer().whole();
+        assert_eq!(answer.status, 200, "its only server is still there");
+        assert!(answer.trailers.0.is_empty(), "{answer:?}");
+        assert!(answer.fields.all("x-server-word").is_empty(), "{answer:?}");
+    }
+    assert!(!program.stderr_lines().iter().any(|line| line.contains("says in an answer")));
 }
 
 #[test]

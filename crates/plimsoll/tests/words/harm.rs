@@ -111,3 +111,21 @@ fn a_backend_full_of_agents_that_hang_keeps_no_server_from_being_checked() {
     assert!(agents.iter().all(|server| server["agent"].is_null()), "no question has ended");
     assert!(program.stop().success());
 }
+
+#[test]
+fn a_server_that_changes_its_mind_all_the_time_does_not_fill_the_log() {
+    let stage = Stage::new(2, "");
+    for (word, state) in [("drain", "drain"), ("ready", "up")].repeat(6) {
+        stage.speakers[0].says(word);
+        stage.until_state("a", state);
+    }
+    let lines = |program: &Plimsoll| {
+        let all = program.stderr_lines();
+        all.into_iter().filter(|line| line.contains("all/a says by its agent")).collect::<Vec<_>>()
+    };
+    let told = lines(&stage.program);
+    assert!((4..=6).contains(&told.len()), "{told:?}");
+    stage.program.wait_for_line(0, |line| {
+        line.contains("all/a says by its agent `ready`") && line.ends_with(" more lines since)")
+    });
+}
