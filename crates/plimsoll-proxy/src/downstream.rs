@@ -224,7 +224,11 @@ pub(crate) async fn serve(mut down: Box<Downstream>, worker: Rc<Worker>) {
     loop {
         let after = match down.next_head(&worker).await {
             // Boxed, as what is rare is: who is idle holds no room for an exchange, and the room that the last one left is still in the cache.
-            Ok(Some(head)) => Box::pin(exchange::run(&mut down, &worker, head)).await,
+            // Made in that room: `Box::pin` would copy all of it there, 2.4 KB of which little is set yet.
+            Ok(Some(head)) => {
+                let room = Box::new_uninit();
+                Box::into_pin(Box::write(room, exchange::run(&mut down, &worker, head))).await
+            }
             Ok(None) => After::Close,
             Err(error) => refuse(&mut down, &worker, &error).await,
         };

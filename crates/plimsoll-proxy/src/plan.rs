@@ -126,9 +126,9 @@ pub(crate) fn plan(
     let replay = asked.idempotent.then_some(view.shared.config.limits.replay);
     let body = take_body(&mut down.buffer, head.len(), judged.framing);
     record.received += body.len() as u64;
-    let mut up = Pump::new(out, judged.framing, judged.framing, body, replay);
+    let mut up = Box::write(Box::new_uninit(), Pump::new(out, judged.framing, judged.framing, body, replay));
     up.body_max = route.body_max;
-    (asked, Plan::Proxy { route: number, backend, up: Box::new(up) })
+    (asked, Plan::Proxy { route: number, backend, up })
 }
 
 impl Asked {
