@@ -47,7 +47,10 @@ impl Checks {
             let (snapshots, changes) = watch::channel(None);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let thread = std::thread::Builder::new().name("checks".to_owned());
-            let thread = thread.spawn(move || runtime.block_on(Prober::new().run(changes)))?;
+            // As a task, since waking what `block_on` itself waits for costs a system call, and every check that ends wakes the prober.
+            let thread = thread.spawn(move || {
+                runtime.block_on(async { drop(tokio::spawn(Prober::new().run(changes)).await) });
+            })?;
             self.0 = Some(Running { snapshots, thread });
         }
         Ok(())

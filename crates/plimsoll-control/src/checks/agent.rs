@@ -87,7 +87,7 @@ impl Asking {
     }
 
     async fn talk(&self) -> Result<Word, Trouble> {
-        let mut stream = dial(&self.at).await?;
+        let mut stream = dial(&self.at, !self.agent.send.is_empty()).await?;
         if !self.agent.send.is_empty() {
             stream.write_all(self.agent.send.as_bytes()).await.map_err(|e| broken(&e))?;
         }
