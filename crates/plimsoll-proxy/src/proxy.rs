@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use plimsoll_config::model::{LogFormat, LogOutput};
 use plimsoll_traffic::pressure::{Level, Reading, Short};
 use plimsoll_traffic::time::START;
-use plimsoll_traffic::{Backend, Gate, Millis, Turn};
+use plimsoll_traffic::{Gate, Millis, Turn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
@@ -356,8 +356,8 @@ impl Proxy {
     fn look_after_servers(&self) {
         for backend in &self.snapshot.backends {
             backend.tick(now());
-            for (turn, server) in backend.turns() {
-                notice(&told(turn, backend, &server));
+            for (turn, server, reason) in backend.turns() {
+                notice(&told(turn, &backend.name, &server, &reason));
             }
         }
     }
@@ -455,18 +455,15 @@ fn shortage(level: Level, short: Option<Short>) -> String {
 }
 
 /// What the operator is told of a server.
-fn told(turn: Turn, backend: &Backend, name: &str) -> String {
-    let condition =
-        backend.servers.iter().position(|server| *server.name == *name).map(|i| backend.condition(i));
-    let reason = condition.map(|condition| condition.reason).filter(|reason| !reason.is_empty());
+fn told(turn: Turn, backend: &str, name: &str, reason: &str) -> String {
     let what = match turn {
         Turn::Up => "is up",
         Turn::Down => "is down",
         Turn::Ejected => "is ejected",
         Turn::Admitted => "is back",
     };
-    let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
-    format!("server {}/{name} {what}{reason}", backend.name)
+    let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    format!("server {backend}/{name} {what}{reason}")
 }
 
 /// When this process's clocks read zero; see [`START`].

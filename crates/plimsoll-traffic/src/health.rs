@@ -230,8 +230,8 @@ impl Backend {
         self.roster().panics()
     }
 
-    /// What happened to servers since the last call, oldest first; of very many the oldest are forgotten.
-    pub fn turns(&self) -> Vec<(Turn, Box<str>)> {
+    /// What happened to servers since the last call, and why, oldest first; of very many the oldest are forgotten.
+    pub fn turns(&self) -> Vec<(Turn, Box<str>, String)> {
         self.roster().turns()
     }
 
@@ -315,7 +315,7 @@ mod tests {
         let told = backend.condition(1);
         assert_eq!((told.state, told.since), (State::Ejected, Millis(2 * SECOND)));
         assert_eq!(told.reason, "5 failures in a row, the last: 503");
-        assert_eq!(backend.turns(), [(Turn::Ejected, "s1".into())]);
+        assert_eq!(backend.turns(), [(Turn::Ejected, "s1".into(), told.reason)]);
     }
 
     #[test]
@@ -475,7 +475,10 @@ mod tests {
         assert_eq!(backend.condition(1).reason, "status 500");
         assert_eq!([check(Ok(())), check(Err("y")), check(Ok(()))], [State::Down; 3]);
         assert_eq!((check(Ok(())), barred(&backend)), (State::Up, vec![]));
-        assert_eq!(backend.turns(), [(Turn::Down, "s1".into()), (Turn::Up, "s1".into())]);
+        let told = |turn, reason: &str| (turn, "s1".into(), reason.to_owned());
+        // Each by its own reason, however late it is told.
+        let turns = [told(Turn::Down, "status 500"), told(Turn::Up, "the check passed")];
+        assert_eq!(backend.turns(), turns);
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub enum Turn {
 pub(crate) struct Roster {
     members: Vec<Member>,
     panics: bool,
-    turns: VecDeque<(Turn, Box<str>)>,
+    turns: VecDeque<(Turn, Box<str>, String)>,
 }
 
 #[derive(Debug)]
@@ -139,10 +139,11 @@ impl Roster {
         if self.turns.len() == TURNS {
             self.turns.pop_front();
         }
-        self.turns.push_back((turn, server.name.clone()));
+        // Why, as of now: by the time that it is told there may be another reason for something else.
+        self.turns.push_back((turn, server.name.clone(), server.health.record().condition().reason));
     }
 
-    pub(crate) fn turns(&mut self) -> Vec<(Turn, Box<str>)> {
+    pub(crate) fn turns(&mut self) -> Vec<(Turn, Box<str>, String)> {
         self.turns.drain(..).collect()
     }
 
