@@ -2,7 +2,7 @@
 //!
 //! The old process starts the new one with one end of a Unix socket pair as its standard input, and sends the sockets themselves
 //! over it (SCM_RIGHTS), so that clients that wait to be accepted are not lost. The new process says when it serves; until then
-//! nothing has changed for the old one. Sockets are never closed and bound anew.
+//! nothing has changed for the old one, which may then say something last. Sockets are never closed and bound anew.
 
 use std::env;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -41,6 +41,8 @@ pub struct Given {
     pub doors: Vec<GivenDoor>,
     /// What was learned, as `Snapshot::learned` puts it.
     pub learned: Value,
+    /// What rate limits remember.
+    pub limits: Value,
     /// Lists of servers, as `Sources::handed` puts them.
     pub discovered: Value,
     /// What operators have ordered, as `Wanted::handover` puts it.
@@ -53,6 +55,8 @@ pub struct Given {
 pub struct Told {
     /// What was learned about servers.
     pub learned: Value,
+    /// What rate limits remember.
+    pub limits: Value,
     /// Lists of servers.
     pub discovered: Value,
     /// What operators have ordered.
@@ -72,7 +76,7 @@ pub struct GivenDoor {
 
 impl Given {
     /// Tells the old process that this one serves. It may be gone: then there is nobody to tell. The stream ends once it has taken
-    /// notice, and from then on it takes no configuration any more.
+    /// notice and said what there was to say, and from then on it takes no configuration any more.
     pub fn ready(mut self) -> UnixStream {
         let _ = self.stream.write_all(&[READY]);
         self.stream
@@ -114,9 +118,10 @@ pub fn start(
 fn description(sockets: &[BorrowedFd<'_>], admins: &[Admin], told: &Told) -> String {
     let doors: Vec<Value> =
         admins.iter().map(|admin| json!([admin.bind().to_string(), admin.identity()])).collect();
-    let Told { learned, discovered, wanted } = told;
+    let Told { learned, limits, discovered, wanted } = told;
     let text = json!({
-        "sockets": sockets.len(), "admin": doors, "learned": learned, "discovered": discovered, "wanted": wanted,
+        "sockets": sockets.len(), "admin": doors, "learned": learned, "limits": limits, "discovered": discovered,
+        "wanted": wanted,
     });
     text.to_string()
 }
@@ -172,8 +177,9 @@ fn receive(mut stream: UnixStream) -> io::Result<Given> {
     });
     let doors = doors.collect::<io::Result<_>>()?;
     let mut take = |key: &str| said[key].take();
-    let (learned, discovered, wanted) = (take("learned"), take("discovered"), take("wanted"));
-    Ok(Given { sockets, doors, learned, discovered, wanted, stream })
+    let (learned, limits, discovered, wanted) =
+        (take("learned"), take("limits"), take("discovered"), take("wanted"));
+    Ok(Given { sockets, doors, learned, limits, discovered, wanted, stream })
 }
 
 fn receive_socket(stream: &UnixStream) -> io::Result<OwnedFd> {
@@ -200,13 +206,14 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let _waiting = TcpStream::connect(address).unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let told = Told { learned: json!({ "a": 1 }), discovered: json!([2]), wanted: json!(7) };
+        let (learned, limits) = (json!({ "a": 1 }), json!([3]));
+        let told = Told { learned, limits, discovered: json!([2]), wanted: json!(7) };
         let sockets = [listener.as_fd()];
         give(&ours, &sockets, &[], &description(&sockets, &[], &told)).unwrap();
         drop(listener);
         let given = receive(theirs).unwrap();
         assert_eq!((&given.learned["a"], &given.discovered[0]), (&json!(1), &json!(2)));
-        assert_eq!(given.wanted, 7);
+        assert_eq!((&given.wanted, &given.limits[0]), (&json!(7), &json!(3)));
         assert_eq!(given.sockets[0].local_addr().unwrap(), address);
         given.sockets[0].accept().unwrap();
         given.ready();

@@ -15,10 +15,18 @@ use crate::plan::key_of;
 
 /// One limit, with what is remembered of its keys.
 pub(crate) struct Limiter {
-    spec: model::Limit,
+    pub(crate) spec: model::Limit,
     /// The key as it is written.
-    name: String,
-    rate: Arc<RateLimit>,
+    pub(crate) name: String,
+    pub(crate) rate: Arc<RateLimit>,
+}
+
+/// What a limit may go on from.
+pub(crate) struct Earlier<'e> {
+    pub(crate) key: &'e str,
+    /// Requests, in how much time, and how many at once.
+    pub(crate) of: (u32, Duration, u32),
+    pub(crate) rate: Arc<RateLimit>,
 }
 
 /// What a request's limits say.
@@ -46,18 +54,33 @@ pub struct LimitTotals {
 }
 
 impl Limiter {
-    /// The limits of a route; what is the same in `before` keeps what it remembers.
-    pub(crate) fn of(specs: &[model::Limit], before: &[Limiter]) -> Box<[Limiter]> {
-        let limiter = |spec: &model::Limit| {
-            let same =
-                |other: &&Limiter| model::Limit { dry_run: spec.dry_run, ..other.spec.clone() } == *spec;
-            let rate = before.iter().find(same).map_or_else(
-                || Arc::new(RateLimit::new(spec.requests, spec.per, spec.burst)),
-                |other| Arc::clone(&other.rate),
-            );
-            Limiter { spec: spec.clone(), name: spec.key.to_string(), rate }
+    /// The limits of a route. One that was there before is the same; one with the same key but other figures goes on with what keys owe.
+    pub(crate) fn of(specs: &[model::Limit], mut earlier: Vec<Earlier<'_>>, now: Micros) -> Box<[Limiter]> {
+        let names: Vec<String> = specs.iter().map(|spec| spec.key.to_string()).collect();
+        let mut take = |fits: &dyn Fn(&Earlier<'_>) -> bool| {
+            earlier.iter().position(fits).map(|place| earlier.remove(place).rate)
         };
-        specs.iter().map(limiter).collect()
+        let of = |spec: &model::Limit| (spec.requests, spec.per, spec.burst);
+        let same = |(spec, name): (&model::Limit, &String)| take(&|e| e.key == name && e.of == of(spec));
+        // All of them first: another one's is not to be taken for its key alone.
+        let same: Vec<Option<Arc<RateLimit>>> = specs.iter().zip(&names).map(same).collect();
+        let limiter = |((spec, name), same): ((&model::Limit, String), Option<Arc<RateLimit>>)| {
+            let rate = same.unwrap_or_else(|| {
+                let (requests, per, burst) = of(spec);
+                Arc::new(match take(&|e| e.key == name) {
+                    Some(rate) => RateLimit::after(requests, per, burst, &rate.memory(now, usize::MAX), now),
+                    None => RateLimit::new(requests, per, burst),
+                })
+            });
+            Limiter { spec: spec.clone(), name, rate }
+        };
+        specs.iter().zip(names).zip(same).map(limiter).collect()
+    }
+
+    /// For the limits of the next configuration.
+    pub(crate) fn earlier(&self) -> Earlier<'_> {
+        let of = (self.spec.requests, self.spec.per, self.spec.burst);
+        Earlier { key: &self.name, of, rate: Arc::clone(&self.rate) }
     }
 
     pub(crate) fn totals(&self) -> LimitTotals {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use plimsoll_config::model::{LogFormat, LogOutput};
 use plimsoll_traffic::pressure::{Level, Reading, Short};
 use plimsoll_traffic::time::START;
-use plimsoll_traffic::{Gate, Millis, Turn};
+use plimsoll_traffic::{Gate, Micros, Millis, Turn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
@@ -479,4 +479,10 @@ fn epoch() -> Instant {
 #[must_use]
 pub fn now() -> Millis {
     Millis(epoch().elapsed().as_millis() as u64)
+}
+
+/// The same in microseconds, as latencies and rate limits go by.
+#[must_use]
+pub fn now_micros() -> Micros {
+    Micros(epoch().elapsed().as_micros() as u64)
 }

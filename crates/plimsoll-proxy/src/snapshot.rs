@@ -15,6 +15,7 @@ use plimsoll_traffic::{Backend, Balancer, Dice, Memory, Millis, Pace, Router, Sa
 
 use crate::limits::{LimitTotals, Limiter};
 use crate::pool::Pool;
+use crate::proxy;
 use crate::stats::Stats;
 use crate::sticky::{self, Sticky};
 use crate::trace::{SpanQueue, Tracer};
@@ -177,7 +178,10 @@ impl Route {
             pace: pace(route, previous),
             upgrade: route.upgrade.clone(),
             sticky,
-            limits: Limiter::of(&route.limits, before.map_or(&[], |old| &old.limits)),
+            limits: {
+                let earlier = before.iter().flat_map(|old| &old.limits).map(Limiter::earlier).collect();
+                Limiter::of(&route.limits, earlier, proxy::now_micros())
+            },
             priority: route.priority.clone(),
         }
     }

@@ -62,7 +62,7 @@ pub use memory::Memory;
 pub use outcome::{Outcome, Verdict};
 pub use pace::Pace;
 pub use queue::{Rank, Refusal, Stand};
-pub use rate::{RateLimit, Verdict as RateVerdict};
+pub use rate::{RateLimit, RateMemory, Verdict as RateVerdict};
 pub use report::Report;
 pub use retry::{Again, Attempt, Denied, Failure, Wish, again, idempotent, permit, retry_after};
 pub use route::{Router, split};

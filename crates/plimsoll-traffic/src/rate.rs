@@ -5,14 +5,17 @@
 //! one for the process. Memory is bounded whatever keys come: when too many are active at once, of eight the one that is
 //! nearest to a fresh start gets it early. It must never refuse a key that keeps to its rate.
 
-use crate::sync::Mutex;
+mod memory;
+
 use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::{Mutex, MutexGuard};
 use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher};
 use std::sync::PoisonError;
 use std::time::Duration;
 
+pub use self::memory::RateMemory;
 use crate::time::Micros;
 
 /// Locks among which keys are spread, so that workers seldom meet at one.
@@ -31,8 +34,8 @@ pub struct RateLimit {
     burst: u64,
     /// Empty until the shard is first asked.
     shards: Box<[Mutex<Vec<Cell>>]>,
-    /// Seeded at random, so that nobody can choose keys that share a place.
-    spread: RandomState,
+    /// What keys are hashed with: random, so that nobody can choose keys that share a place, and the same in whatever comes after it.
+    seeds: [u64; 2],
     refused: AtomicU64,
     forgotten: AtomicU64,
 }
@@ -61,12 +64,17 @@ pub struct Verdict {
 impl RateLimit {
     /// `requests` in `per`, in the long run, and `burst` at once; both at least 1.
     pub fn new(requests: u32, per: Duration, burst: u32) -> RateLimit {
+        let random = RandomState::new();
+        RateLimit::seeded(requests, per, burst, [0, 1].map(|n: u64| random.hash_one(n)))
+    }
+
+    fn seeded(requests: u32, per: Duration, burst: u32, seeds: [u64; 2]) -> RateLimit {
         let per = u64::try_from(per.as_nanos()).unwrap_or(u64::MAX);
         RateLimit {
             interval: (per / u64::from(requests.max(1))).max(1),
             burst: u64::from(burst.max(1)),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            spread: RandomState::new(),
+            seeds,
             refused: AtomicU64::new(0),
             forgotten: AtomicU64::new(0),
         }
@@ -74,15 +82,10 @@ impl RateLimit {
 
     /// One more request of `key`.
     pub fn ask(&self, key: &[u8], now: Micros) -> Verdict {
-        let hash = self.spread.hash_one(key).max(1); // 0 is nobody's
+        let hash = self.hash(key);
         let now = now.0.saturating_mul(1_000);
-        let (shard, set) = (hash as usize % SHARDS, (hash >> 32) as usize % SETS);
-        // Nothing below panics half-way through a change.
-        let mut cells = self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner);
-        if cells.is_empty() {
-            cells.resize(SETS * WAYS, Cell::default());
-        }
-        let cell = self.place(&mut cells[set * WAYS..][..WAYS], hash, now);
+        let mut cells = self.shard_of(hash);
+        let cell = self.place(set_of(&mut cells, hash), hash, now);
         let debt = cell.fresh.max(now) - now;
         let allowed = (self.burst - 1).saturating_mul(self.interval);
         if debt > allowed {
@@ -99,6 +102,23 @@ impl RateLimit {
             wait: Duration::ZERO,
             reset: Duration::from_nanos(debt),
         }
+    }
+
+    /// SipHash-2-4, which no attacker who sees what comes of it can foresee.
+    #[expect(deprecated, reason = "the standard library has no other hash that is seeded and stays the same")]
+    fn hash(&self, key: &[u8]) -> u64 {
+        let mut hasher = std::hash::SipHasher::new_with_keys(self.seeds[0], self.seeds[1]);
+        hasher.write(key);
+        hasher.finish().max(1) // 0 is nobody's
+    }
+
+    /// Locks the cells among which a key is. Nothing that is done with them panics half-way through a change.
+    fn shard_of(&self, hash: u64) -> MutexGuard<'_, Vec<Cell>> {
+        let mut cells = self.shards[hash as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner);
+        if cells.is_empty() {
+            cells.resize(SETS * WAYS, Cell::default());
+        }
+        cells
     }
 
     /// The key's own place, else that of one that is fresh, else that of who is fresh soonest.
@@ -129,6 +149,11 @@ impl RateLimit {
     pub fn burst(&self) -> u32 {
         u32::try_from(self.burst).unwrap_or(u32::MAX)
     }
+}
+
+/// The places where a key may be.
+fn set_of(cells: &mut [Cell], hash: u64) -> &mut [Cell] {
+    &mut cells[(hash >> 32) as usize % SETS * WAYS..][..WAYS]
 }
 
 #[cfg(test)]

@@ -10,12 +10,13 @@ mod persisting;
 mod publishing;
 mod reloading;
 mod reporting;
+mod succession;
 mod telling;
 
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,22 +25,21 @@ use plimsoll_control::admin::{Phase, Published};
 use plimsoll_control::admin_server::Admin;
 use plimsoll_control::checks::Checks;
 use plimsoll_control::exporter::Exporters;
-use plimsoll_control::handover::{Given, GivenDoor};
+use plimsoll_control::handover::Given;
 use plimsoll_control::orders::Ordered;
-use plimsoll_control::reload::{Outcome, Request, Watch, Wish};
+use plimsoll_control::reload::{Request, Watch, Wish};
 use plimsoll_control::resolve::{Resolution, Unresolved};
 use plimsoll_control::secrets::read_sticky_secret;
 use plimsoll_control::systemd::{self, Heartbeat};
 use plimsoll_control::wanted::Wanted;
 use plimsoll_proxy::{Proxy, Snapshot, StartError, notice};
-use tokio::io::AsyncReadExt;
-use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use self::discovering::Listed;
 use self::hearing::Hearing;
 use self::reloading::Reloading;
+use self::succession::{Old, limited, take};
 use crate::exit::Exit;
 use crate::upgrade::{self, Upgrade};
 
@@ -71,7 +71,7 @@ pub(crate) struct Running {
     /// Where the configuration came from, and its texts when they were last read to be taken; `None` if it came from options.
     file: Option<Watch>,
     /// The process before this one, until it has taken notice that this one serves.
-    old: Option<UnixStream>,
+    old: Option<Old>,
     wishes: mpsc::Receiver<Request>,
     ordered: mpsc::Receiver<Ordered>,
     /// The program to run for an upgrade, unless another is named.
@@ -145,7 +145,8 @@ pub(crate) async fn start(
     let mut exporters = Exporters::default();
     let prepared = exporters.prepare(config.tracing.as_ref()).map_err(Failed::Tracing)?;
     let (listed, wanted) = begin(config, given.as_mut()).await;
-    let snapshot = Arc::new(Snapshot::new(wanted.compose(), None).traced(prepared.queue()));
+    let snapshot = Snapshot::new(wanted.compose(), None).traced(prepared.queue());
+    let snapshot = Arc::new(limited(snapshot, given.as_ref()));
     exporters.adopt(prepared);
     let (mut sockets, mut doors, old) = take(given, &snapshot);
     sockets.extend(passed(&snapshot.config).map_err(Failed::Passed)?);
@@ -184,7 +185,7 @@ pub(crate) async fn start(
     match old {
         // An old process of a version that does not give its admin addresses holds them until it knows that this one serves.
         Some(old) => {
-            running.old = follow(old.ready());
+            running.old = Old::follow(old.ready());
             if let Err(failed) = running.take_doors(&mut doors) {
                 notice(&failed.to_string());
             }
@@ -220,24 +221,6 @@ fn tell_ended(orders: Vec<(String, String)>) {
     for (backend, server) in orders {
         notice(&format!("what was ordered about {backend}/{server} ends: the file says otherwise"));
     }
-}
-
-/// The sockets that an old process gives, after what it has learned was noted.
-fn take(given: Option<Given>, snapshot: &Snapshot) -> (Vec<TcpListener>, Vec<GivenDoor>, Option<Given>) {
-    let Some(mut given) = given else { return (Vec::new(), Vec::new(), None) };
-    upgrade::recall(&given.learned).iter().for_each(|learned| snapshot.recall(learned));
-    (std::mem::take(&mut given.sockets), std::mem::take(&mut given.doors), Some(given))
-}
-
-/// Whoever reads the stream waits beside everything else. It cannot be waited for only if there is no descriptor left to wait with.
-fn follow(old: std::os::unix::net::UnixStream) -> Option<UnixStream> {
-    old.set_nonblocking(true).and_then(|()| UnixStream::from_std(old)).ok()
-}
-
-/// Waits until an old process has ended or handed over: its end of the stream is closed. Never ready for none. May be dropped and asked again.
-async fn is_over(old: Option<&mut UnixStream>) {
-    let Some(old) = old else { return std::future::pending().await };
-    while old.read(&mut [0]).await.is_ok_and(|n| n > 0) {}
 }
 
 /// The sockets of socket activation.
@@ -372,49 +355,6 @@ impl Running {
         stop
     }
 
-    /// Starts a new process; `outcome` tells later what came of it.
-    fn begin_upgrade(&mut self, path: Option<PathBuf>, answer: Option<oneshot::Sender<Outcome>>) {
-        let program = match (path, &self.program) {
-            (Some(path), _) => Ok(path),
-            (None, Ok(path)) => Ok(path.clone()),
-            (None, Err(e)) => Err(format!("cannot find this process's own program: {e}")),
-        };
-        let begun = match self.upgrade {
-            Some(_) => Err("an upgrade is under way already".to_owned()),
-            None => program.and_then(|program| self.start_upgrade(&program)),
-        };
-        match begun {
-            Ok(mut upgrade) => {
-                if let Some(answer) = answer {
-                    upgrade.tell(answer);
-                }
-                self.upgrade = Some(upgrade);
-            }
-            Err(reason) => {
-                notice(&format!("not upgraded: {reason}"));
-                if let Some(answer) = answer {
-                    let _ = answer.send(Err(format!("not upgraded: {reason}\n"))); // who asked may have gone away
-                }
-            }
-        }
-    }
-
-    fn start_upgrade(&self, program: &Path) -> Result<Upgrade, String> {
-        Upgrade::start(program, &self.proxy, &self.admin, &self.listed.sources, &self.wanted)
-    }
-
-    /// True if a new process serves now.
-    fn end_upgrade(&mut self, outcome: &Outcome) -> bool {
-        match outcome {
-            Ok(done) => notice(done),
-            Err(reason) => notice(reason.trim_end()),
-        }
-        if let Some(upgrade) = self.upgrade.take() {
-            upgrade.answer(outcome);
-        }
-        outcome.is_ok()
-    }
-
     /// Opens the admin addresses once the old process has let go of them.
     fn try_for_admin(&mut self) {
         let Some(until) = self.admin_until else { return };
@@ -452,7 +392,7 @@ impl Running {
                 },
                 Some(first) = self.ordered.recv() => self.carry_out(first),
                 outcome = Upgrade::outcome(self.upgrade.as_mut()), if self.upgrade.is_some() => {
-                    if self.end_upgrade(&outcome) {
+                    if self.end_upgrade(&outcome).await {
                         return Stop::Retire;
                     }
                 }
@@ -461,13 +401,7 @@ impl Running {
                         self.begin_reload(None);
                     }
                 }
-                () = is_over(self.old.as_mut()), if self.old.is_some() => {
-                    self.old = None;
-                    // The old process may have taken a configuration after this one had read it.
-                    if self.file.as_ref().is_some_and(Watch::differs) {
-                        self.begin_reload(None);
-                    }
-                }
+                () = Old::end(self.old.as_mut()), if self.old.is_some() => self.end_old(),
                 step = Reloading::step(self.reloading.as_mut()), if self.reloading.is_some() => {
                     self.go_on_reloading(step);
                 }

@@ -20,10 +20,12 @@ use plimsoll_control::wanted::Wanted;
 use plimsoll_proxy::{Learned, Limit, Memory, Proxy, Remembered, now};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+
+pub(crate) mod limits;
 
 use crate::ask;
 use crate::cli;
@@ -32,6 +34,9 @@ use crate::terminal;
 
 /// A new process has this long to say that it serves: it may resolve many names.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A process that serves has this long to take what is said last.
+const LAST: Duration = Duration::from_secs(2);
 
 /// A new process that does not serve yet.
 pub(crate) struct Upgrade {
@@ -55,7 +60,8 @@ impl Upgrade {
         let arguments: Vec<_> = std::env::args_os().skip(1).collect();
         let bound = proxy.sockets();
         let sockets: Vec<_> = bound.iter().flat_map(|(_, sockets)| *sockets).map(AsFd::as_fd).collect();
-        let told = Told { learned: learned(proxy), discovered: sources.handed(), wanted: wanted.handover() };
+        let (learned, limits) = (learned(proxy), limits::told(proxy));
+        let told = Told { learned, limits, discovered: sources.handed(), wanted: wanted.handover() };
         let (child, stream) =
             handover::start(program, &arguments, &sockets, admins, &told).map_err(failed)?;
         stream.set_nonblocking(true).map_err(failed)?;
@@ -81,6 +87,17 @@ impl Upgrade {
         let status = upgrade.child.wait().map_or_else(|e| e.to_string(), |status| status.to_string());
         let reason = if said.is_err() { "did not serve within a minute" } else { "ended before it served" };
         Err(format!("not upgraded: process {id} {reason} ({status}); this one goes on\n"))
+    }
+
+    /// Tells the new process, which serves, the last that there is to say, and waits until it has taken that; no longer than [`LAST`].
+    pub(crate) async fn tell_last(&mut self, last: &Value) {
+        let stream = &mut self.stream;
+        let told = async {
+            stream.write_all(last.to_string().as_bytes()).await?;
+            stream.shutdown().await?;
+            stream.read(&mut [0]).await
+        };
+        let _ = tokio::time::timeout(LAST, told).await; // it may have ended, or be too busy
     }
 
     /// Ends the new process, because this one is to end and nobody is to come after it.

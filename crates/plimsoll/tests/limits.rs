@@ -114,3 +114,29 @@ fn a_reload_keeps_what_was_counted() {
     assert!(page.contains(line), "{page}");
     assert!(page.contains("plimsoll_limits_reached_total{limit=\"rate\"} 2"), "{page}");
 }
+
+#[test]
+fn a_reload_that_changes_a_limit_counts_the_requests_of_before() {
+    let server = Named::start("a");
+    let limits = |one: &str| {
+        let other = "{ rate = \"1/h\", burst = 5, key = \"header:x-key\" }";
+        file(&server, &format!("limit = [{{ rate = \"1/h\", {one} }}, {other}]"))
+    };
+    let program = Plimsoll::start(&limits("burst = 9"));
+    let reload = |text: &str| {
+        program.configure(text);
+        let said = program.stderr_lines().len();
+        program.signal(Signal::HUP);
+        program.wait_for_line(said, |line| line.contains("reloaded "));
+    };
+    assert_eq!(statuses(&program, 3, "X-Key: a\r\n"), [200; 3]);
+    reload(&limits("burst = 4"));
+    assert_eq!(statuses(&program, 2, "X-Key: b\r\n"), [200, 429], "four of this client");
+    reload(&limits("burst = 9"));
+    assert_eq!(statuses(&program, 3, "X-Key: a\r\n"), [200, 200, 429], "five of this key");
+    reload(&limits("burst = 9, key = \"path\""));
+    assert_eq!(statuses(&program, 2, "X-Key: b\r\n"), [200; 2], "by another key it is another limit");
+    reload(&file(&server, ""));
+    reload(&limits("burst = 2"));
+    assert_eq!(statuses(&program, 3, "X-Key: a\r\n"), [200, 200, 429], "one that was gone is forgotten");
+}
