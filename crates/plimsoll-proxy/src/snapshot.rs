@@ -290,6 +290,10 @@ impl Upstream {
         let pool =
             |server: &Server| before.get(&identity(server)).map_or_else(Rc::default, |pool| Rc::clone(pool));
         let pools = backend.servers.iter().map(pool).collect();
-        Upstream { balancer: Balancer::new(Arc::clone(backend), dice), pools, savings }
+        let balancer = match old {
+            Some(old) => Balancer::after(&old.balancer, Arc::clone(backend), dice),
+            None => Balancer::new(Arc::clone(backend), dice),
+        };
+        Upstream { balancer, pools, savings }
     }
 }

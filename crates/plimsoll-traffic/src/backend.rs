@@ -210,6 +210,17 @@ fn gradient(spec: &model::Backend, known: Option<&Server>) -> Option<Arc<Gradien
     Some(known.map_or_else(|| Arc::new(Gradient::new(rules)), Arc::clone))
 }
 
+impl Backend {
+    /// For each server of `before` its place here, by identity.
+    pub(crate) fn places_of(&self, before: &Backend) -> Vec<Option<u32>> {
+        let identities = |backend: &'_ Backend| -> Vec<_> {
+            backend.servers.iter().map(|s| (s.name.clone(), s.address.clone())).collect()
+        };
+        let places = stays::places(&identities(self), &identities(before));
+        places.into_iter().map(|place| place.map(|place| place as u32)).collect()
+    }
+}
+
 /// For each server what it was before, by identity.
 fn known<'a>(spec: &model::Backend, previous: Option<&'a Backend>) -> Vec<Option<&'a Server>> {
     let before = previous.map_or(&[][..], |previous| &previous.servers);

@@ -84,6 +84,16 @@ impl Prequal {
         }
     }
 
+    /// Goes on with what was heard of servers that are still there; `place` says where, `None` for the others.
+    pub(crate) fn remember(&self, before: &Prequal, place: impl Fn(u32) -> Option<u32>) {
+        let known = before.pool.borrow();
+        let there = known.iter().filter_map(|probe| Some(Probe { server: place(probe.server)?, ..*probe }));
+        self.pool.replace(there.collect());
+        self.heard.replace(before.heard.borrow().clone());
+        self.place.set(before.place.get());
+        self.judge();
+    }
+
     /// True where reports come by probes.
     pub(crate) fn asks(&self) -> bool {
         self.probes > 0.0
@@ -169,7 +179,7 @@ impl Prequal {
         }
     }
 
-    /// Counts in what is in flight somewhere, and tells hot from cold anew.
+    /// Counts in what is in flight somewhere.
     fn note(&self, in_flight: u32) {
         let mut heard = self.heard.borrow_mut();
         if heard.len() < HEARD {
@@ -177,6 +187,16 @@ impl Prequal {
         } else {
             heard[self.place.get()] = in_flight;
             self.place.set((self.place.get() + 1) % HEARD);
+        }
+        drop(heard);
+        self.judge();
+    }
+
+    /// Tells hot from cold by what is in flight at those that were heard.
+    fn judge(&self) {
+        let heard = self.heard.borrow();
+        if heard.is_empty() {
+            return;
         }
         self.threshold.set(match self.quantile {
             0 => -1,

@@ -5,6 +5,8 @@
 
 use crate::sync::atomic::Ordering::Relaxed;
 use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use super::{Balancer, FULL_SCAN, Group, Policy, Question};
 use plimsoll_config::model;
@@ -32,6 +34,13 @@ fn mark(word: &[u8]) -> u64 {
 }
 
 impl Balancer {
+    /// A [`new`](Balancer::new) one in the place of `before`, whose backend had other servers or other figures: what one worker alone has heard of servers that stay goes on.
+    pub fn after(before: &Balancer, backend: Arc<Backend>, dice: &mut Dice) -> Rc<Balancer> {
+        let next = Balancer::new(backend, dice);
+        next.remember(before);
+        next
+    }
+
     /// Whether somebody has to say what became of a request.
     #[inline]
     pub(crate) fn learns(&self) -> bool {
@@ -84,6 +93,15 @@ impl Balancer {
         prequal.recent.lighter(self.standing(a, question), self.standing(b, question)).index
     }
 
+    /// Goes on with what `before` has heard of those that stay and take requests.
+    fn remember(&self, before: &Balancer) {
+        if let (Policy::Prequal(prequal), Policy::Prequal(old)) = (&self.policy, &before.policy) {
+            let places = self.backend.places_of(&before.backend);
+            prequal
+                .remember(old, |server| places[server as usize].filter(|&place| self.server(place).takes()));
+        }
+    }
+
     /// A server failed: what it said is void.
     pub(super) fn forget(&self, index: u32) {
         if let Policy::Prequal(prequal) = &self.policy {
@@ -130,5 +148,85 @@ impl Balancer {
             let latency = report.latency.unwrap_or(took.unwrap_or(0) as f32);
             prequal.hear(index, in_flight, latency, now);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use plimsoll_config::model::{Address, Balance, Prequal as Rules, Probe, Server, ServerState};
+
+    use super::*;
+    use crate::balancer::Ask;
+
+    const NOW: Micros = Micros(7_000_000);
+
+    fn spec(ports: &[u16]) -> model::Backend {
+        let server =
+            |&port: &u16| Server::new(&format!("s{port}"), Address::Socket(([127, 0, 0, 1], port).into()));
+        let probe = Some(Probe { path: "/load".into(), rate: 300 });
+        let rules = Rules { quantile: 84, age: Duration::from_secs(1), probe };
+        model::Backend::new("b", ports.iter().map(server).collect(), Balance::Prequal(rules))
+    }
+
+    /// A worker that has heard of all of ten servers: the fifth is the fastest, the third the next one.
+    fn heard() -> Rc<Balancer> {
+        let balancer = Balancer::new(Arc::new(Backend::new(&spec(&ALL), None)), &mut Dice::new(1));
+        for index in 0..10 {
+            let latency = match index {
+                4 => 1.0,
+                2 => 2.0,
+                _ => 9.0,
+            };
+            let report = Report { in_flight: Some(1), latency: Some(latency), ..Report::default() };
+            balancer.hear(index, &report, None, NOW);
+        }
+        balancer
+    }
+
+    const ALL: [u16; 10] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
+
+    fn next(old: &Balancer, spec: &model::Backend) -> Rc<Balancer> {
+        let backend = Arc::new(Backend::new(spec, Some(old.backend())));
+        Balancer::after(old, backend, &mut Dice::new(1))
+    }
+
+    fn picks(balancer: &Rc<Balancer>) -> Box<str> {
+        let ask = Ask { now: NOW, key: 0, tried: &[] };
+        balancer.pick(&ask, &mut Dice::new(1)).unwrap().server().name.clone()
+    }
+
+    #[test]
+    fn a_servers_word_takes_nothing_away_of_what_was_heard() {
+        let mut spec = spec(&ALL);
+        spec.servers[7].weight = 3; // so that the backend is another one
+        assert_eq!(&*picks(&next(&heard(), &spec)), "s5");
+    }
+
+    #[test]
+    fn reports_follow_their_server_and_end_with_it() {
+        let old = heard();
+        assert_eq!(&*picks(&next(&old, &spec(&[11, 9, 5, 3, 1, 2, 4, 6]))), "s5");
+        assert_eq!(&*picks(&next(&old, &spec(&[11, 9, 3, 1, 2, 4, 6, 7]))), "s3", "the fifth is gone");
+        let mut moved = spec(&[11, 9, 3, 1, 2, 4, 6, 7]);
+        moved.servers[2].address = Address::Socket(([127, 0, 0, 1], 99).into());
+        let index = |balancer: &Rc<Balancer>, name: &str| {
+            balancer.backend.servers.iter().position(|s| &*s.name == name)
+        };
+        let after = next(&old, &moved);
+        let Policy::Prequal(prequal) = &after.policy else { panic!("it is that") };
+        let third = index(&after, "s3").unwrap() as u32;
+        assert_eq!(
+            prequal.choose(NOW, |server| server == third),
+            None,
+            "at another address it is another server"
+        );
+        let mut drained = spec(&ALL);
+        drained.servers[4].state = ServerState::Drain;
+        let after = next(&old, &drained);
+        assert_eq!(&*picks(&after), "s3");
+        let Policy::Prequal(prequal) = &after.policy else { panic!("it is that") };
+        assert_eq!(prequal.choose(NOW, |server| server == 4), None);
     }
 }
