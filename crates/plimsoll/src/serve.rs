@@ -89,6 +89,8 @@ pub(crate) struct Running {
     wanted: Wanted,
     /// What servers say of themselves.
     hearing: Hearing,
+    /// When to try again to serve what is wanted, if that could not be done.
+    again: Option<Instant>,
 }
 
 /// Why there is none.
@@ -181,6 +183,7 @@ pub(crate) async fn start(
         checks,
         wanted,
         hearing: Hearing::new(Arc::clone(&snapshot.words)),
+        again: None,
     };
     match old {
         // An old process of a version that does not give its admin addresses holds them until it knows that this one serves.
@@ -407,6 +410,7 @@ impl Running {
                 }
                 () = self.listed.due() => self.take_lists(),
                 () = self.hearing.due() => self.take_words(),
+                () = publishing::again(self.again) => self.publish_again(),
                 _ = signals.upgrade.recv() => self.begin_upgrade(None, None),
             }
         }

@@ -4,14 +4,26 @@
 //! that a storm of changes is a few snapshots.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use plimsoll_control::orders::{Declined, Keep, Ordered, audit};
 use plimsoll_control::wanted::Wanted;
-use plimsoll_proxy::Snapshot;
+use plimsoll_proxy::{Snapshot, notice};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::{Failed, ORDERS, Running};
+
+/// How long until it is tried again to serve what could not be served, for example for want of descriptors.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Waits until it is to be tried again. Never ready for `None`.
+pub(super) async fn again(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
 
 impl Running {
     /// Carries out an order and those that wait behind it, with one snapshot for all of them.
@@ -63,12 +75,26 @@ impl Running {
         audit(admin.and_then(|admin| admin.audit.as_deref()), line);
     }
 
+    /// Tries again to serve what is wanted: a word is said once, a list changes once, and whoever said it is not asked again.
+    pub(super) fn publish_again(&mut self) {
+        let before = Arc::clone(self.proxy.snapshot());
+        if self.republish().is_ok() && !Arc::ptr_eq(&before, self.proxy.snapshot()) {
+            notice("what could not be served before is served now");
+        }
+    }
+
     /// Serves what is wanted from now on; what is learned about servers goes on, and whatever is in flight ends as it began. Nothing is
     /// published if it is as it was.
     ///
     /// # Errors
-    /// It cannot be served; then everything is as it was, but for `wanted` itself.
+    /// It cannot be served; then everything is as it was, but for `wanted` itself, and it is tried again after [`AGAIN`].
     pub(super) fn republish(&mut self) -> Result<(), Failed> {
+        let outcome = self.serve_wanted();
+        self.again = outcome.is_err().then(|| Instant::now() + AGAIN);
+        outcome
+    }
+
+    fn serve_wanted(&mut self) -> Result<(), Failed> {
         let before = Arc::clone(self.proxy.snapshot());
         let config = self.wanted.compose();
         if config == before.config {

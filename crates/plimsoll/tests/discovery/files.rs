@@ -1,12 +1,16 @@
 //! Lists in files: replaced, swapped by a link, gone, wrong, empty, not there at the start.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
+
+use rustix::process::{Resource, Rlimit, prlimit};
 
 use crate::rig::fresh_path;
 use crate::stage::{
     before, json, list, names, replace, servers, sites, soon, source, until_asked, until_failing,
     until_served_by, who,
 };
+use crate::support::Plimsoll;
 
 const A: &str = "127.0.0.11";
 const B: &str = "127.0.0.12";
@@ -144,4 +148,42 @@ fn another_order_of_the_same_servers_changes_nothing() {
     replace(&path, &json(&[C, A, B], port));
     until_asked(&program, 2);
     assert_eq!((order(&program), source(&program)["changes"].clone()), (first, changes));
+}
+
+/// Leaves the program one descriptor that it may open: enough to read a file, and too few to begin to check servers. Gives what it might open before.
+fn starve(program: &Plimsoll) -> Rlimit {
+    let folder = format!("/proc/{}/fd", program.pid().as_raw_nonzero());
+    let names = std::fs::read_dir(folder).expect("it runs").flatten();
+    let used: BTreeSet<u64> = names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let free: Vec<u64> = (0..).filter(|number| !used.contains(number)).take(2).collect();
+    let before = getrlimit_of(program);
+    let less = Rlimit { current: Some(free[1]), ..before };
+    prlimit(Some(program.pid()), Resource::Nofile, less).expect("it is our child")
+}
+
+fn getrlimit_of(program: &Plimsoll) -> Rlimit {
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", program.pid().as_raw_nonzero()));
+    let limits = limits.expect("it runs");
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("Linux has it");
+    let mut numbers = line.split_whitespace().filter_map(|word| word.parse().ok());
+    Rlimit { current: numbers.next(), maximum: numbers.next() }
+}
+
+#[test]
+fn a_list_that_cannot_be_served_when_it_comes_is_served_once_it_can() {
+    let (port, path) = (sites(&[A, B]), fresh_path("servers.json"));
+    let program = before(&format!(
+        "servers = [{{ address = \"{A}:{port}\", health = false }}]\nhealth = {{ path = \"/\", every = \"50ms\" }}\n\
+         discover = {{ file = \"{}\" }}",
+        path.display()
+    ));
+    let enough = starve(&program);
+    let said = program.stderr_lines().len();
+    replace(&path, &json(&[B], port));
+    program
+        .wait_for_line(said, |line| line.contains("the servers stay as they were: cannot start what checks"));
+    prlimit(Some(program.pid()), Resource::Nofile, enough).expect("it is our child");
+    // Nothing else happens: the list was said once.
+    program.wait_for_line(said, |line| line.contains("what could not be served before is served now"));
+    until_served_by(&program, &[A, B], port);
 }
