@@ -21,10 +21,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use need::need_python;
+use process::Process;
 use rig::{Named, fresh_path};
 use serde_json::{Value, json};
 use stage::{SERVERS, admin, api, file};
 use support::Plimsoll;
+
+/// One run makes some thousand requests, each with a bound of its own; all of them take a minute on a machine that does nothing else.
+const RUN_PATIENCES: usize = 60;
 
 const TOKEN: &str = "correct-horse-battery-staple";
 
@@ -120,11 +124,9 @@ fn hold(python: &Path, admin: SocketAddr, document: &Path, arguments: &[&str]) -
     ]);
     // A new process would not be the test's to end: `tests/upgrade.rs` has it.
     command.args(["--exclude-path", "/upgrade", "--suppress-health-check", "all"]).args(arguments);
-    let output = command.output().expect("it is installed");
-    let said =
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let (status, said) = Process::start("schemathesis", &mut command).finish_within(RUN_PATIENCES);
     let _ = std::fs::remove_dir_all(folder);
-    (output.status.success(), said)
+    (status.success(), said)
 }
 
 #[test]

@@ -91,12 +91,25 @@ impl Process {
     /// Waits for its end; gives how it ended and its whole stdout.
     #[track_caller]
     pub(crate) fn finish(mut self) -> (ExitStatus, String) {
+        let status = self.ended(SCRIPT_PATIENCES);
+        (status, self.lines().join("\n"))
+    }
+
+    /// The same for one that may take so many patiences, with both outputs.
+    #[track_caller]
+    pub(crate) fn finish_within(mut self, patiences: usize) -> (ExitStatus, String) {
+        let status = self.ended(patiences);
+        (status, self.all())
+    }
+
+    #[track_caller]
+    fn ended(&mut self, patiences: usize) -> ExitStatus {
         let over = |output: &Output| output.ended.then_some(());
-        let ended = (0..SCRIPT_PATIENCES).any(|_| self.stdout.until(over).is_some());
+        let ended = (0..patiences).any(|_| self.stdout.until(over).is_some());
         assert!(ended, "{} did not end; {}", self.name, self.all());
         let status = self.child.wait().expect("it is our child");
         self.stderr.until(over);
-        (status, self.lines().join("\n"))
+        status
     }
 
     /// Runs a script to its end and reads the last line it prints as JSON.
