@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use plimsoll_config::model::{self, ServerState};
 use plimsoll_proxy::{BOUNDS, CODES, Durations, ListenerTotals, Snapshot, Stats, Totals, now};
+use plimsoll_traffic::pressure::Short;
 use plimsoll_traffic::{Backend, LastCheck, Server};
 use serde_json::{Map, Value, json};
 
@@ -39,6 +40,7 @@ pub(crate) fn document(published: &Published) -> Value {
         },
         "log_lines_dropped": stats.log_lines_dropped(),
         "pressure": stats.pressure().level() as u8,
+        "pressure_by": stats.pressure().short().map(Short::as_str),
         "tracing": snapshot.config.tracing.as_ref().map(|tracing| exports(tracing, stats)),
         "duration_bounds_ms": BOUNDS.map(milliseconds),
         "workers": loads.map(|load| json!({

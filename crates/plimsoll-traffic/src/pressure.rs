@@ -53,6 +53,19 @@ pub enum Short {
     Time,
 }
 
+impl Short {
+    const ALL: [Short; 3] = [Short::Memory, Short::Connections, Short::Time];
+
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Short::Memory => "memory",
+            Short::Connections => "connections",
+            Short::Time => "time",
+        }
+    }
+}
+
 /// What was measured.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Reading {
@@ -68,6 +81,8 @@ pub struct Reading {
 #[derive(Debug)]
 pub struct Pressure {
     level: AtomicU8,
+    /// What the last reading was short of: its place in `Short::ALL`, or more.
+    short: AtomicU8,
     past: Mutex<Past>,
     refused: AtomicU64,
 }
@@ -83,7 +98,12 @@ struct Past {
 
 impl Default for Pressure {
     fn default() -> Pressure {
-        Pressure { level: AtomicU8::new(0), past: Mutex::default(), refused: AtomicU64::new(0) }
+        Pressure {
+            level: AtomicU8::new(0),
+            short: AtomicU8::new(u8::MAX),
+            past: Mutex::default(),
+            refused: AtomicU64::new(0),
+        }
     }
 }
 
@@ -93,6 +113,12 @@ impl Pressure {
     pub fn level(&self) -> Level {
         // A fact by itself.
         level(self.level.load(Relaxed))
+    }
+
+    /// What the last reading was short of; nothing while the level only falls.
+    pub fn short(&self) -> Option<Short> {
+        // A fact by itself too: with a level of another reading it is old by a moment.
+        Short::ALL.get(usize::from(self.short.load(Relaxed))).copied()
     }
 
     /// Whether a new request of a class is to be refused. Counts it.
@@ -130,6 +156,7 @@ impl Pressure {
             before
         };
         self.level.store(next as u8, Relaxed);
+        self.short.store(short.map_or(u8::MAX, |short| short as u8), Relaxed);
         (next != before).then_some((next, short))
     }
 }
@@ -233,6 +260,23 @@ mod tests {
             "the lesser of the two"
         );
         assert_eq!(judge(1_000, 3_000), Level::Normal);
+    }
+
+    #[test]
+    fn what_is_short_is_told_as_long_as_it_is() {
+        let pressure = Pressure::default();
+        assert_eq!(pressure.short(), None);
+        pressure.judge(&memory(0.99), Millis(0));
+        assert_eq!(pressure.short(), Some(Short::Memory));
+        pressure.judge(&memory(0.1), Millis(500));
+        assert_eq!((pressure.level(), pressure.short()), (Level::All, None), "it falls");
+        let full = Reading { connections: 1.0, ..Reading::default() };
+        pressure.judge(&full, Millis(1_000));
+        assert_eq!(pressure.short(), Some(Short::Connections));
+        pressure.judge(&lag(900), Millis(1_500));
+        pressure.judge(&lag(900), Millis(2_000));
+        assert_eq!(pressure.short(), Some(Short::Time));
+        assert_eq!(Short::ALL.map(|short| short as usize), [0, 1, 2]);
     }
 
     #[test]

@@ -110,7 +110,12 @@ fn warnings(out: &mut String, now: &Value) {
     }
     if let Some(level @ 1..) = now["pressure"].as_u64() {
         let what = if level == 1 { "connections are not kept alive" } else { "new requests are refused" };
-        writeln!(out, "! under pressure (level {level}): {what}").expect("a String");
+        let by = match now["pressure_by"].as_str() {
+            Some("time") => ", workers are behind".to_owned(),
+            Some(short) => format!(", short of {short}"),
+            None => String::new(),
+        };
+        writeln!(out, "! under pressure (level {level}{by}): {what}").expect("a String");
     }
     for backend in array(&now["backends"]) {
         unwell(out, backend);
@@ -392,8 +397,14 @@ mod tests {
         let mut now = shown(0, [0; 3]);
         now["reloads"]["last_successful"] = json!(false);
         now["log_lines_dropped"] = json!(7);
+        now["pressure"] = json!(3);
         let text = page(&now, None);
-        assert_eq!(text.lines().filter(|line| line.starts_with("! ")).count(), 2, "{text}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("! ")).count(), 3, "{text}");
+        for (by, shown) in [("time", "workers are behind"), ("memory", "short of memory")] {
+            now["pressure_by"] = json!(by);
+            let line = format!("! under pressure (level 3, {shown}): new requests are refused\n");
+            assert!(page(&now, None).contains(&line), "{by}");
+        }
     }
 
     #[test]

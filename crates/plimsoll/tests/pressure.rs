@@ -122,6 +122,7 @@ fn without_memory_new_work_is_refused_and_admitted_work_goes_on() {
     assert_eq!(idle.answer().whole().status, 200);
     stage.may_use(memory(&stage.program).0 / 2);
     until("all new work is refused", || stage.level() == 4);
+    assert_eq!(stage.status()["pressure_by"], "memory");
     stage.program.wait_for_line(0, |line| {
         line.contains("short of memory: new requests are refused, and no clients accepted")
     });
@@ -202,6 +203,7 @@ fn workers_that_are_late_refuse_what_matters_least_and_finish_what_they_have() {
     assert_eq!((answer.status, field(&answer, "retry-after").as_str()), (503, "1"));
     assert!(field(&answer, "proxy-status").contains("details=\"overloaded\""));
     assert!(stage.status()["pressure"].as_u64() >= Some(2), "{}", stage.status()["pressure"]);
+    until("it says why", || stage.status()["pressure_by"] == "time");
     gate.open();
     let answered = admitted.answer().whole();
     let of_low = (answered.status, field(&answered, "connection"));
