@@ -32,7 +32,7 @@ impl Run<'_> {
         let timeout = check.timeout.as_nanos() as u64;
         let (index, began) = (server as usize, self.now);
         if !self.surroundings.down[index] && self.machines[index].hangs() {
-            return self.events.push(began + timeout, Event::CheckLate { instance, server, began });
+            return self.events.push(began + timeout, Event::CheckLate { instance, server });
         }
         let fails = self.streams.checks.unit() < self.surroundings.fail[index].share;
         let result = match (self.surroundings.down[index], fails) {
@@ -43,7 +43,10 @@ impl Run<'_> {
         self.checked((instance, server), result, began);
     }
 
-    pub(crate) fn check_late(&mut self, instance: u32, server: u32, began: u64) {
+    pub(crate) fn check_late(&mut self, instance: u32, server: u32) {
+        let Front::Production(production) = &self.front else { return };
+        let Some(check) = production.check(server) else { return };
+        let began = self.now - check.timeout.as_nanos() as u64;
         self.checked((instance, server), Err("timed out"), began);
     }
 

@@ -276,7 +276,7 @@ impl<'a> Run<'a> {
         let now = self.now;
         let request = self.requests.at(slot);
         request.began = now;
-        let worker = request.worker as usize;
+        let worker = request.arrived.worker as usize;
         self.front.save(worker, self.world.proxy.budget, now);
         if let Some(patience) = self.world.client.patience {
             self.events.push(self.after(patience), Event::PatienceEnds { request: slot, life });
@@ -287,7 +287,7 @@ impl<'a> Run<'a> {
     /// Picks a server and sends the request there.
     pub(crate) fn attempt(&mut self, slot: u32) {
         let request = self.requests.at(slot);
-        let (worker, key) = (request.worker as usize, request.key);
+        let (worker, key) = (request.arrived.worker as usize, request.arrived.key);
         match self.front.pick_in_turn(worker, self.now, key, &request.tried) {
             Ok(held) => self.assign(slot, held),
             Err(NoServer::Full) if self.front.queues() => self.wait(slot),
@@ -302,7 +302,7 @@ impl<'a> Run<'a> {
         self.report.assigned[held.server as usize] += 1;
         self.surroundings.bin.assigned[held.server as usize] += 1;
         let request = self.requests.at(slot);
-        let worker = request.worker as usize;
+        let worker = request.arrived.worker as usize;
         request.held = Some(held);
         self.probe(worker);
         let token = self.requests.next_attempt(slot);
@@ -336,10 +336,10 @@ impl<'a> Run<'a> {
         request.sent_any = true;
         (request.came, request.met) = (self.now, self.machines[index].jobs() as u32);
         let fail = self.surroundings.fail[index];
-        let fails = request.luck < fail.share;
-        let work = if fails { request.work / fail.speed } else { request.work };
-        let work =
-            work * self.world.servers[index].hiccup.map_or(1.0, |hiccup| hiccup.of(request.luck, server));
+        let fails = request.arrived.luck < fail.share;
+        let work = if fails { request.arrived.work / fail.speed } else { request.arrived.work };
+        let work = work
+            * self.world.servers[index].hiccup.map_or(1.0, |hiccup| hiccup.of(request.arrived.luck, server));
         if self.machines[index].is_full() {
             return self.send_back(token, Ending::Unavailable);
         }
@@ -423,7 +423,7 @@ impl<'a> Run<'a> {
     /// Gives back the place that the request holds, if any, and says whose it was.
     pub(crate) fn give_back(&mut self, slot: u32, fate: Fate) -> Option<u32> {
         let request = self.requests.at(slot);
-        let (held, worker) = (request.held.take()?, request.worker as usize);
+        let (held, worker) = (request.held.take()?, request.arrived.worker as usize);
         let server = held.server;
         let idle = self.machines[server as usize].jobs() == 0;
         self.front.end(worker, held, fate, self.now, idle);
@@ -442,8 +442,9 @@ impl<'a> Run<'a> {
             self.events.push(at, Event::NewTry { request: slot, life });
             return;
         }
-        let (index, key, high, client) = (request.index, request.key, request.high, request.client);
-        let waited = (self.now - request.sent) as f64 / self.unit;
+        let (index, key, high, client) =
+            (request.arrived.index, request.arrived.key, request.arrived.high, request.arrived.client);
+        let waited = (self.now - request.arrived.sent) as f64 / self.unit;
         self.surroundings.bin.good += u64::from(end == End::Good);
         if index >= self.warm {
             let batch = (index - self.warm) * BATCHES as u64 / (self.total - self.warm);

@@ -43,7 +43,7 @@ impl Run<'_> {
     /// A first attempt begins.
     pub(crate) fn watch(&mut self, token: Token) {
         let request = self.requests.at(token.request);
-        let (worker, is_first) = (request.worker, request.tried.is_empty());
+        let (worker, is_first) = (request.arrived.worker, request.tried.is_empty());
         let (Some(wish), Some(pace), true) = (self.world.proxy.hedge, self.pace(worker), is_first) else {
             return;
         };
@@ -55,7 +55,7 @@ impl Run<'_> {
     /// It was answered well.
     pub(crate) fn note_pace(&mut self, slot: u32) {
         let request = self.requests.at(slot);
-        let (worker, began) = (request.worker, request.began);
+        let (worker, began) = (request.arrived.worker, request.began);
         if let Some(pace) = self.pace(worker) {
             pace.observe((self.now - began) / 1_000, self.millis());
         }
@@ -66,7 +66,7 @@ impl Run<'_> {
         let now = self.now;
         let request = self.requests.at(token.request);
         let Some(first) = &request.held else { return };
-        let (worker, key, server) = (request.worker as usize, request.key, first.server);
+        let (worker, key, server) = (request.arrived.worker as usize, request.arrived.key, first.server);
         let Some(held) = self.front.hedge(worker, now, key, server) else { return };
         self.report.assigned[held.server as usize] += 1;
         self.surroundings.bin.assigned[held.server as usize] += 1;
@@ -78,7 +78,7 @@ impl Run<'_> {
     /// Gives back the second attempt's place, if there is one.
     pub(crate) fn drop_second(&mut self, slot: u32, fate: Fate) {
         let request = self.requests.at(slot);
-        let worker = request.worker as usize;
+        let worker = request.arrived.worker as usize;
         if let Some(second) = request.second.take() {
             let idle = self.machines[second.held.server as usize].jobs() == 0;
             self.front.end(worker, second.held, fate, self.now, idle);

@@ -162,7 +162,7 @@ impl Machine {
             return None;
         }
         let left = (next.ends - self.progress).max(0.0) / rate * self.unit;
-        Some(now.saturating_add(left.ceil() as u64))
+        Some(now.saturating_add(rounded_up(left)))
     }
 
     /// Progress in a unit of each job that runs.
@@ -177,6 +177,12 @@ impl Machine {
             self.degrade.map_or(1.0, |d| 1.0 + d.alpha * self.jobs().saturating_sub(d.from as usize) as f64);
         self.speed * shared / degraded
     }
+}
+
+/// As `ceil`, which is a call where processors may be of any age.
+fn rounded_up(value: f64) -> u64 {
+    let whole = value as u64;
+    whole.saturating_add(u64::from((whole as f64) < value))
 }
 
 impl Ord for Running {
@@ -250,6 +256,13 @@ mod tests {
         assert_eq!(m.set_speed(0.0, 1_500), None);
         assert_eq!(m.set_speed(1.0, 9_000), Some(9_400));
         assert_eq!(m.finish(9_400), (job(1.0), None));
+    }
+
+    #[test]
+    fn rounds_up_as_ceil_does() {
+        for value in [0.0, 0.2, 1.0, 1.5, 4_503_599_627_370_495.5, 9_007_199_254_740_993.0, 1e18, 1e300] {
+            assert_eq!(rounded_up(value), value.ceil() as u64, "{value}");
+        }
     }
 
     #[test]

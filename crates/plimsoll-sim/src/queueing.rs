@@ -42,7 +42,8 @@ impl Run<'_> {
     /// Takes a place for a request that found every server full.
     pub(crate) fn wait(&mut self, slot: u32) {
         let request = self.requests.at(slot);
-        let (worker, key, high) = (request.worker as usize, request.key, request.high);
+        let (worker, key, high) =
+            (request.arrived.worker as usize, request.arrived.key, request.arrived.high);
         let waker = self.bells.of(slot);
         match self.front.wait(worker, self.now, (key, high), &request.tried, &waker) {
             Ok((place, timeout)) => {
@@ -89,7 +90,7 @@ impl Run<'_> {
                 self.try_ended(slot, End::Refused);
             }
             Stand::Called => {
-                let (worker, key) = (request.worker as usize, request.key);
+                let (worker, key) = (request.arrived.worker as usize, request.arrived.key);
                 match self.front.pick(worker, self.now, key, &request.tried) {
                     Ok(held) => {
                         if let Some(place) = request.place.take() {

@@ -12,23 +12,10 @@ use crate::hedging::Second;
 /// A request on its way.
 #[derive(Debug)]
 pub(crate) struct Request {
-    /// When the client sent it first, in nanoseconds.
-    pub(crate) sent: u64,
-    /// What it takes on a core of speed 1, in units.
-    pub(crate) work: f64,
-    pub(crate) key: u64,
-    /// Uniform in `[0, 1)`: it fails on servers whose share of failures is above.
-    pub(crate) luck: f64,
-    /// Of the high class.
-    pub(crate) high: bool,
-    pub(crate) worker: u32,
+    pub(crate) arrived: Arrived,
     /// When it came to the server that it is on, and how many it found there.
     pub(crate) came: u64,
     pub(crate) met: u32,
-    /// In order of arrival.
-    pub(crate) index: u64,
-    /// Of the closed loop.
-    pub(crate) client: u32,
     /// Tries of the client left.
     pub(crate) left: u32,
     /// A byte of it has reached a server.
@@ -57,14 +44,21 @@ pub(crate) struct Requests {
 /// What is known of a request when it arrives.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Arrived {
+    /// When the client sent it first, in nanoseconds.
     pub(crate) sent: u64,
+    /// What it takes on a core of speed 1, in units.
     pub(crate) work: f64,
     pub(crate) key: u64,
+    /// Uniform in `[0, 1)`: it fails on servers whose share of failures is above.
     pub(crate) luck: f64,
+    /// Of the high class.
     pub(crate) high: bool,
     pub(crate) worker: u32,
+    /// In order of arrival.
     pub(crate) index: u64,
+    /// Of the closed loop.
     pub(crate) client: u32,
+    /// Further tries of the client.
     pub(crate) left: u32,
 }
 
@@ -78,16 +72,14 @@ impl Requests {
             self.slots.push(Request::new(a));
             return self.slots.len() as u32 - 1;
         };
-        let request = &mut self.slots[slot as usize];
-        let (attempt, life) = (request.attempt.wrapping_add(1), request.life.wrapping_add(1));
-        *request = Request { attempt, life, ..Request::new(a) };
+        self.slots[slot as usize].begin(a);
         slot
     }
 
     pub(crate) fn remove(&mut self, slot: u32) {
         let request = &mut self.slots[slot as usize];
         debug_assert!(
-            !request.free && request.held.is_none() && request.place.is_none(),
+            !request.free && request.held.is_none() && request.place.is_none() && request.second.is_none(),
             "it has given back what it held"
         );
         request.free = true;
@@ -146,19 +138,12 @@ impl Request {
         }
     }
 
-    fn new(a: Arrived) -> Request {
+    fn new(arrived: Arrived) -> Request {
         Request {
-            sent: a.sent,
-            work: a.work,
-            key: a.key,
-            luck: a.luck,
-            high: a.high,
-            worker: a.worker,
+            arrived,
             came: 0,
             met: 0,
-            index: a.index,
-            client: a.client,
-            left: a.left,
+            left: arrived.left,
             sent_any: false,
             held: None,
             place: None,
@@ -169,6 +154,14 @@ impl Request {
             life: 0,
             free: false,
         }
+    }
+
+    /// Another request in the slot of one that has ended and holds nothing any more: only what differs is written.
+    fn begin(&mut self, arrived: Arrived) {
+        (self.arrived, self.left, self.sent_any, self.free) = (arrived, arrived.left, false, false);
+        self.tried.clear();
+        self.attempt = self.attempt.wrapping_add(1);
+        self.life = self.life.wrapping_add(1);
     }
 }
 

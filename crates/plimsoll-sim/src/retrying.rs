@@ -31,7 +31,7 @@ impl Run<'_> {
         if request.tried.len() == self.machines.len() {
             return self.try_ended(slot, end);
         }
-        let (number, worker) = (request.tried.len() as u32, request.worker as usize);
+        let (number, worker) = (request.tried.len() as u32, request.arrived.worker as usize);
         let wish = Wish { number, asked: None, time_left: None, usual: None };
         match self.front.permit(worker, &wish, self.now) {
             Ok(0) => self.attempt(slot),

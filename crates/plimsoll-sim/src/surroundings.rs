@@ -89,7 +89,7 @@ impl Run<'_> {
             Event::Bin => self.end_bin(),
             Event::Tick => self.tick(),
             Event::Check { instance, server } => self.check(instance, server),
-            Event::CheckLate { instance, server, began } => self.check_late(instance, server, began),
+            Event::CheckLate { instance, server } => self.check_late(instance, server),
             _ => unreachable!("events of requests are the engine's"),
         }
     }
