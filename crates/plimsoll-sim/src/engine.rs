@@ -4,7 +4,7 @@
 //! is picked for and delivered, the server answers or not, the balancer tries again as production's rules say, the client gives up or
 //! tries once more. `front` asks production, `machine` works, `surroundings` changes the world. One seed gives one result.
 
-use plimsoll_traffic::{Failure, NoServer, Pace, Report as LoadReport};
+use plimsoll_traffic::{Failure, NoServer, Pace};
 
 use crate::arrivals::{Arrivals, Stream};
 use crate::clients::Clients;
@@ -37,7 +37,7 @@ pub(crate) struct Run<'a> {
     pub(crate) front: Front,
     pub(crate) machines: Vec<Machine>,
     /// What servers know of their load; empty where nobody hears of it.
-    gauges: Vec<Gauge>,
+    pub(crate) gauges: Vec<Gauge>,
     pub(crate) requests: Requests,
     /// Those that wait for a server, and what they are called by.
     pub(crate) waiting: usize,
@@ -357,33 +357,12 @@ impl<'a> Run<'a> {
     fn depart(&mut self, server: u32) {
         let (job, next) = self.machines[server as usize].finish(self.now);
         self.schedule_departure(server, next);
+        self.note_work(server, &job);
         if self.requests.is_current(job.token) {
-            self.gauge(job.token, server);
+            self.report_load(job.token, server);
             self.send_back(job.token, if job.fails { Ending::Error } else { Ending::Good });
         } else {
             self.report.wasted += job.work;
-        }
-    }
-
-    /// Asks servers for their load where the balancer wants to know it.
-    fn probe(&mut self, worker: usize) {
-        if !self.gauges.is_empty() {
-            let (machines, gauges, now, unit) = (&self.machines, &self.gauges, self.now, self.unit);
-            self.front.probe(worker, now, |server| {
-                load(&machines[server as usize], &gauges[server as usize], now, unit)
-            });
-        }
-    }
-
-    /// A server has answered: it knows more of its load, and says it with the answer.
-    fn gauge(&mut self, token: Token, server: u32) {
-        if let Some(gauge) = self.gauges.get_mut(server as usize) {
-            let request = self.requests.at(token.request);
-            gauge.note(request.met, self.now - request.came, self.now);
-            let report = load(&self.machines[server as usize], gauge, self.now, self.unit);
-            if let Some(held) = request.held_by(token) {
-                Front::hear(held, &report, self.now);
-            }
         }
     }
 
@@ -473,15 +452,4 @@ impl<'a> Run<'a> {
         report.stuck = self.requests.live() as u64;
         report
     }
-}
-
-/// Units after which a server's own answers say nothing of its latency any more.
-const STALE: f64 = 100.0;
-
-/// What a server says of its load.
-fn load(machine: &Machine, gauge: &Gauge, now: u64, unit: f64) -> LoadReport {
-    let jobs = machine.jobs() as u32;
-    let latency = gauge.latency(jobs, now.saturating_sub((STALE * unit) as u64));
-    let latency = latency.map(|nanoseconds| nanoseconds as f32 / 1_000.0);
-    LoadReport { in_flight: Some(jobs), latency, ..LoadReport::default() }
 }

@@ -9,10 +9,11 @@ use std::task::Waker;
 
 use plimsoll_config::model::{self, Class};
 use plimsoll_traffic::{
-    Ask, Backend, Balancer, Denied, Dice, Lease, Micros, NoServer, Outcome, Place, Rank, Refusal, Report,
-    Savings, Verdict, Wish, permit,
+    Ask, Backend, Balancer, Denied, Dice, Lease, Micros, NoServer, Outcome, Place, Rank, Refusal, Savings,
+    Verdict, Wish, permit,
 };
 
+use crate::gauge::Said;
 use crate::policy::Kind;
 use crate::reference::Referee;
 use crate::world::World;
@@ -194,24 +195,36 @@ impl Front {
 
     /// Whether what servers report of their load is of use.
     pub(crate) fn hears(&self) -> bool {
-        matches!(self, Front::Production(production) if production.workers.first().is_some_and(|worker| worker.balancer.hears()))
+        match self {
+            Front::Production(production) => {
+                production.workers.first().is_some_and(|worker| worker.balancer.hears())
+            }
+            Front::Reference { referee, .. } => referee.policy().hears(),
+        }
     }
 
-    /// Answers the probes that are due: `report` says what a server would say. A probe takes no time here.
-    pub(crate) fn probe(&mut self, worker: usize, now: u64, report: impl Fn(u32) -> Report) {
-        if let Front::Production(production) = self {
-            let Worker { balancer, dice, .. } = &mut production.workers[worker];
-            while let Some(index) = balancer.next_probe(dice) {
-                let report = report(production.servers[index as usize]);
-                balancer.hear(index, &report, None, Micros(now / MICRO));
+    /// Answers the probes that are due: `says` what a server would say. A probe takes no time here.
+    pub(crate) fn probe(&mut self, worker: usize, now: u64, says: impl Fn(u32) -> Said) {
+        match self {
+            Front::Production(production) => {
+                let Worker { balancer, dice, .. } = &mut production.workers[worker];
+                while let Some(index) = balancer.next_probe(dice) {
+                    let said = says(production.servers[index as usize]);
+                    balancer.hear(index, &said.report, None, Micros(now / MICRO));
+                }
             }
+            Front::Reference { referee, workers, .. } => referee.probe(worker / *workers, says),
         }
     }
 
     /// An answer carries what its server says of its load.
-    pub(crate) fn hear(held: &Held, report: &Report, now: u64) {
-        if let Hold::Lease(lease) = &held.hold {
-            lease.hear(report, Micros(now / MICRO));
+    pub(crate) fn hear(&mut self, worker: usize, held: &Held, said: &Said, now: u64) {
+        match (self, &held.hold) {
+            (_, Hold::Lease(lease)) => lease.hear(&said.report, Micros(now / MICRO)),
+            (Front::Reference { referee, workers, .. }, Hold::Reference) => {
+                referee.hear(worker / *workers, held.server, said);
+            }
+            _ => unreachable!("who has given a hold hears of it"),
         }
     }
 

@@ -25,6 +25,7 @@ mod quantity;
 mod queueing;
 mod reference;
 mod report;
+mod reporting;
 mod requests;
 mod retrying;
 mod scenario;

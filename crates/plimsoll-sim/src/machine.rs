@@ -93,6 +93,11 @@ impl Machine {
         self.running.len() + self.waiting.len()
     }
 
+    /// Units of work in a unit of time, of a core that is not shared.
+    pub(crate) fn speed(&self) -> f64 {
+        self.speed
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.jobs() >= self.room
     }

@@ -4,7 +4,11 @@
 //! a scenario notices what it is there to notice (peak EWMA that forgets hung servers, a full scan by response time). Never a
 //! second copy of a policy that production has.
 
+use std::collections::VecDeque;
+
 use plimsoll_traffic::Dice;
+
+use crate::gauge::Said;
 
 /// A policy to compare with.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,10 +34,16 @@ pub enum Reference {
         /// In units.
         period: f64,
     },
+    /// C3's replica ranking (Suresh et al., NSDI 2015): of all servers the least *R − 1/μ + q³/μ*, *q* being one, the requests of one's own in
+    /// flight times the instances, and the server's queue as it said last. Without its rate control: that is for stores that refuse nothing.
+    C3 {
+        /// Servers asked for each request, as Prequal asks them; 0: they say it with their answers, as C3 has it.
+        probes: u32,
+    },
 }
 
 impl Reference {
-    /// Reads `join_idle`, `peak_ewma(TAU)`, `least_time`, `board_two(PERIOD)` or `board_least(PERIOD)`.
+    /// Reads `join_idle`, `peak_ewma(TAU)`, `least_time`, `board_two(PERIOD)`, `board_least(PERIOD)`, `c3` or `c3(PROBES)`.
     ///
     /// # Errors
     /// What is not understood.
@@ -51,8 +61,10 @@ impl Reference {
             ("peak_ewma", Some(tau)) => Ok(Reference::PeakEwma { tau }),
             ("board_two", Some(period)) => Ok(Reference::BoardTwo { period }),
             ("board_least", Some(period)) => Ok(Reference::BoardLeast { period }),
+            ("c3", None) => Ok(Reference::C3 { probes: 0 }),
+            ("c3", Some(probes)) if probes.fract() == 0.0 => Ok(Reference::C3 { probes: probes as u32 }),
             _ => Err(format!(
-                "there is no reference policy \"{text}\"; there are join_idle, least_time, peak_ewma(TAU), board_two(PERIOD) and board_least(PERIOD)"
+                "there is no reference policy \"{text}\"; there are join_idle, least_time, peak_ewma(TAU), board_two(PERIOD), board_least(PERIOD), c3 and c3(PROBES)"
             )),
         }
     }
@@ -64,7 +76,17 @@ impl Reference {
             _ => None,
         }
     }
+
+    /// Whether it goes by what servers say.
+    pub(crate) fn hears(&self) -> bool {
+        matches!(self, Reference::C3 { .. })
+    }
 }
+
+/// What the newest of C3's figures counts, as in its authors' code.
+const NEWEST: f64 = 0.9;
+/// Where C3 asks as Prequal does, it chooses among so many, as Prequal does.
+const KEPT: usize = 16;
 
 /// One instance's memory.
 #[derive(Debug, Clone)]
@@ -73,6 +95,11 @@ struct Memory {
     estimate: Vec<f64>,
     stamp: Vec<f64>,
     idle: Vec<u32>,
+    /// What servers said of their queues, and of the time of a request on a core: averages, mostly of what they said last.
+    queue: Vec<f64>,
+    service: Vec<f64>,
+    /// Whom it asked last, if it asks.
+    asked: VecDeque<u32>,
 }
 
 /// A reference policy under way, on all instances. Times are in units.
@@ -94,6 +121,9 @@ impl Referee {
             estimate: vec![0.0; servers],
             stamp: vec![0.0; servers],
             idle: Vec::new(),
+            queue: vec![0.0; servers],
+            service: vec![0.0; servers],
+            asked: VecDeque::new(),
         };
         let mut instances = vec![memory; instances];
         let mut queued = vec![None; servers];
@@ -122,6 +152,15 @@ impl Referee {
             Reference::PeakEwma { tau } => cheaper(&|i| memory.peak(i, now, tau)),
             Reference::LeastTime => {
                 (0..n).min_by(|&x, &y| memory.average(x).total_cmp(&memory.average(y))).unwrap_or(a)
+            }
+            Reference::C3 { .. } => {
+                let clients = self.instances.len() as f64;
+                let best = |of: &mut dyn Iterator<Item = u32>| {
+                    of.min_by(|&x, &y| memory.cubic(x, clients).total_cmp(&memory.cubic(y, clients)))
+                };
+                // Of all from a random one on: nothing is known at first, and not all shall begin with the same.
+                let asked = best(&mut memory.asked.iter().copied());
+                asked.or_else(|| best(&mut (0..n).map(|i| (a + i) % n))).unwrap_or(a)
             }
             Reference::BoardTwo { .. } => cheaper(&|i| f64::from(self.board[i as usize])),
             Reference::BoardLeast { .. } => self.least[self.dice.below(self.least.len() as u32) as usize],
@@ -167,6 +206,11 @@ impl Referee {
                     let mixed = memory.estimate[index] * 0.95 + 0.05 * took;
                     memory.observe(index, mixed, now);
                 }
+                Reference::C3 { .. } => {
+                    let waited = took - memory.service[index];
+                    let mixed = memory.estimate[index] + NEWEST * (waited - memory.estimate[index]);
+                    memory.observe(index, mixed, now);
+                }
                 _ => {}
             }
         }
@@ -174,6 +218,29 @@ impl Referee {
             let at = self.dice.below(self.instances.len() as u32) as usize;
             self.instances[at].idle.push(server);
             self.queued[index] = Some(at);
+        }
+    }
+
+    /// A server has said something of itself to `instance`.
+    pub(crate) fn hear(&mut self, instance: usize, server: u32, said: &Said) {
+        let (memory, index) = (&mut self.instances[instance], server as usize);
+        memory.queue[index] += NEWEST * (f64::from(said.queue) - memory.queue[index]);
+        memory.service[index] += NEWEST * (said.service - memory.service[index]);
+    }
+
+    /// Asks some servers, after a pick.
+    pub(crate) fn probe(&mut self, instance: usize, says: impl Fn(u32) -> Said) {
+        if let Reference::C3 { probes } = self.policy {
+            for _ in 0..probes {
+                let server = self.dice.below(self.board.len() as u32);
+                self.hear(instance, server, &says(server));
+                let asked = &mut self.instances[instance].asked;
+                asked.retain(|&one| one != server);
+                asked.push_back(server);
+                if asked.len() > KEPT {
+                    asked.pop_front();
+                }
+            }
         }
     }
 
@@ -196,6 +263,12 @@ impl Memory {
         self.estimate[i] * (-(now - self.stamp[i]) / tau).exp() * f64::from(self.in_flight[i] + 1)
     }
 
+    fn cubic(&self, server: u32, clients: f64) -> f64 {
+        let i = server as usize;
+        let queue = 1.0 + f64::from(self.in_flight[i]) * clients + self.queue[i];
+        self.estimate[i] + queue.powi(3) * self.service[i]
+    }
+
     fn average(&self, server: u32) -> f64 {
         let i = server as usize;
         self.estimate[i] * f64::from(self.in_flight[i] + 1)
@@ -210,7 +283,8 @@ mod tests {
     fn reads_what_it_names_and_nothing_else() {
         assert_eq!(Reference::parse("join_idle"), Ok(Reference::JoinIdle));
         assert_eq!(Reference::parse("peak_ewma(10)"), Ok(Reference::PeakEwma { tau: 10.0 }));
-        for wrong in ["p2c", "peak_ewma", "join_idle(1)", "board_two(0)", "board_least(x)"] {
+        assert_eq!(Reference::parse("c3(3)"), Ok(Reference::C3 { probes: 3 }));
+        for wrong in ["p2c", "peak_ewma", "join_idle(1)", "board_two(0)", "board_least(x)", "c3(0.5)"] {
             assert!(Reference::parse(wrong).is_err(), "{wrong}");
         }
     }
@@ -231,5 +305,17 @@ mod tests {
         assert_eq!(first, [0, 1, 2, 3]);
         referee.end(0, 2, 0.0, 1.0, true, true);
         assert_eq!(referee.pick(0, 1.0, &[]), 2);
+    }
+
+    #[test]
+    fn c3_goes_by_queue_and_speed_and_counts_its_own_for_every_instance() {
+        let said = |queue, service| Said { report: plimsoll_traffic::Report::default(), queue, service };
+        let mut referee = Referee::new(Reference::C3 { probes: 0 }, 3, 4, Dice::new(1));
+        referee.hear(0, 0, &said(4, 1.0));
+        referee.hear(0, 1, &said(2, 2.0));
+        referee.hear(0, 2, &said(2, 1.0));
+        // Cubes of 5, 3 and 3 with services of 1, 2 and 1; a request of one's own counts as four.
+        let picks: Vec<u32> = (0..3).map(|_| referee.pick(0, 0.0, &[])).collect();
+        assert_eq!(picks, [2, 1, 0]);
     }
 }

@@ -1,6 +1,7 @@
 //! The scenarios that are part of the program.
 //!
-//! Sixteen stories in seventeen files: the one of a server that hangs and the one of a server that fails at once are told apart.
+//! Sixteen stories in eighteen files: the one of a server that hangs and the one of a server that fails at once are told apart, and so are
+//! neighbours who take what is needed and neighbours who take what is left over.
 
 use crate::scenario::Scenario;
 
@@ -20,6 +21,7 @@ shipped!(
     "black-hole",
     "heavy-tail",
     "antagonist",
+    "contention",
     "scale",
     "restart",
     "health-checks",

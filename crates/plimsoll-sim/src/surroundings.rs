@@ -31,7 +31,7 @@ pub(crate) struct Surroundings {
     pub(crate) fail: Vec<Fail>,
     gone: Vec<bool>,
     /// What the timeline makes of each speed, and whether the neighbour is on.
-    factor: Vec<f64>,
+    pub(crate) factor: Vec<f64>,
     disturbed: Vec<bool>,
     pub(crate) bin: Bin,
     pub(crate) series: Series,
