@@ -1,10 +1,15 @@
-//! What workers share holds under any schedule of their steps.
+//! What workers share holds under many schedules of their steps.
 //!
 //! Each test is one small world that `shuttle` runs again and again, choosing after every step on an atomic or a lock who goes on: at random, and by
 //! its PCT scheduler, which finds what needs few but unlikely switches. A failure prints the schedule, and `shuttle::replay` runs just that one.
 //! Every step counts as sequentially consistent, so what a weaker ordering would let through is not seen here: orderings are
-//! argued where they stand.
+//! argued where they stand. `learned`: what workers find out of servers together. `told`: what servers say of themselves.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
+
+#[path = "shared/learned.rs"]
+mod learned;
+#[path = "shared/told.rs"]
+mod told;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,7 +20,8 @@ use std::time::Duration;
 
 use plimsoll_config::model::{self, Address, Balance};
 use plimsoll_traffic::{
-    Ask, Backend, Balancer, Dice, Lease, Micros, Millis, NoServer, Rank, RateLimit, RetryBudget, Stand,
+    Ask, Backend, Balancer, Dice, Lease, Micros, Millis, NoServer, Rank, RateLimit, RateMemory, RetryBudget,
+    Stand,
 };
 use shuttle::thread;
 
@@ -23,7 +29,7 @@ use shuttle::thread;
 const SCHEDULES: usize = 10_000;
 const NOW: Micros = Micros(3_600_000_000);
 
-fn under_every_schedule(world: impl Fn() + Send + Sync + Clone + 'static) {
+fn under_many_schedules(world: impl Fn() + Send + Sync + Clone + 'static) {
     shuttle::check_random(world.clone(), SCHEDULES);
     shuttle::check_pct(world, SCHEDULES, 3);
 }
@@ -60,7 +66,7 @@ fn pick(balancer: &Rc<Balancer>) -> Result<Lease, NoServer> {
 
 #[test]
 fn no_server_ever_has_more_than_it_may_and_every_slot_comes_back() {
-    under_every_schedule(|| {
+    under_many_schedules(|| {
         let backend = backend(&[1, 1], |_| {});
         let held = Arc::new([AtomicU32::new(0), AtomicU32::new(0)]);
         let shared = Arc::clone(&backend);
@@ -82,7 +88,7 @@ fn no_server_ever_has_more_than_it_may_and_every_slot_comes_back() {
 
 #[test]
 fn a_refusal_that_one_worker_meets_is_not_shortened_or_ended_by_what_another_knew_before() {
-    under_every_schedule(|| {
+    under_many_schedules(|| {
         let backend = backend(&[8], |_| {});
         let shared = Arc::clone(&backend);
         at_once(3, move |worker| {
@@ -100,7 +106,7 @@ fn a_refusal_that_one_worker_meets_is_not_shortened_or_ended_by_what_another_kne
 
 #[test]
 fn the_only_server_is_found_also_while_its_refusal_ends() {
-    under_every_schedule(|| {
+    under_many_schedules(|| {
         let backend = backend(&[8], |_| {});
         backend.servers[0].live.refused(NOW.millis());
         at_once(2, move |worker| {
@@ -113,7 +119,7 @@ fn the_only_server_is_found_also_while_its_refusal_ends() {
 
 #[test]
 fn a_server_that_is_ejected_stays_out_whoever_connects_or_is_refused_meanwhile() {
-    under_every_schedule(|| {
+    under_many_schedules(|| {
         let eject = model::Eject { consecutive: 2, share: 0, most: 100, ..model::Eject::default() };
         let backend = backend(&[8, 8], |spec| (spec.eject, spec.panic) = (Some(eject.clone()), 0));
         let shared = Arc::clone(&backend);
@@ -140,7 +146,7 @@ fn a_server_that_is_ejected_stays_out_whoever_connects_or_is_refused_meanwhile()
 
 #[test]
 fn an_ejection_and_a_refusal_at_once_are_both_known() {
-    under_every_schedule(|| {
+    under_many_schedules(|| {
         let eject = model::Eject { consecutive: 1, share: 0, most: 100, ..model::Eject::default() };
         let backend = backend(&[8, 8], |spec| (spec.eject, spec.panic) = (Some(eject.clone()), 0));
         let shared = Arc::clone(&backend);
@@ -156,7 +162,7 @@ fn an_ejection_and_a_refusal_at_once_are_both_known() {
 
 #[test]
 fn a_server_on_trial_gets_one_request() {
-    under_every_schedule(|| {
+    under_many_schedules(|| {
         let eject = model::Eject { consecutive: 1, share: 0, most: 100, ..model::Eject::default() };
         let backend = backend(&[8, 8], |spec| (spec.eject, spec.panic) = (Some(eject.clone()), 0));
         let first = balancer(&backend, 9);
@@ -184,7 +190,7 @@ fn queue() -> Option<model::Queue> {
 
 #[test]
 fn whoever_waits_for_a_slot_is_called() {
-    under_every_schedule(|| {
+    under_many_schedules(|| {
         let backend = backend(&[1], |spec| spec.queue = queue());
         let served = Arc::new(AtomicU32::new(0));
         let (shared, count) = (Arc::clone(&backend), Arc::clone(&served));
@@ -200,7 +206,7 @@ fn whoever_waits_for_a_slot_is_called() {
 
 #[test]
 fn whoever_goes_away_when_called_leaves_the_slot_to_the_next() {
-    under_every_schedule(|| {
+    under_many_schedules(|| {
         let backend = backend(&[1], |spec| spec.queue = queue());
         let first = balancer(&backend, 9);
         let held = pick(&first).unwrap();
@@ -243,6 +249,11 @@ async fn serve(balancer: &Rc<Balancer>) {
     {
         return drop(lease);
     }
+    drop(leased(balancer).await);
+}
+
+/// Waits for a slot.
+async fn leased(balancer: &Rc<Balancer>) -> Lease {
     let mut place = None;
     let lease = std::future::poll_fn(|context| {
         let ask = Ask { now: NOW, key: 0, tried: &[] };
@@ -262,12 +273,12 @@ async fn serve(balancer: &Rc<Balancer>) {
     })
     .await;
     place.take().expect("it waited").go();
-    drop(lease);
+    lease
 }
 
 #[test]
 fn no_deposit_and_no_withdrawal_of_the_retry_budget_is_lost() {
-    under_every_schedule(|| {
+    under_many_schedules(|| {
         let budget = Arc::new(RetryBudget::default());
         let (shared, now) = (Arc::clone(&budget), Millis(5_000));
         let taken = Arc::new(AtomicU32::new(0));
@@ -284,7 +295,7 @@ fn no_deposit_and_no_withdrawal_of_the_retry_budget_is_lost() {
 
 #[test]
 fn a_rate_limit_is_one_for_all_workers() {
-    under_every_schedule(|| {
+    under_many_schedules(|| {
         let limit = Arc::new(RateLimit::new(1, Duration::from_secs(1), 3));
         let passed = Arc::new(AtomicU32::new(0));
         let (shared, count) = (Arc::clone(&limit), Arc::clone(&passed));
@@ -294,5 +305,29 @@ fn a_rate_limit_is_one_for_all_workers() {
             }
         });
         assert_eq!((passed.load(SeqCst), limit.refused()), (3, 3));
+    });
+}
+
+#[test]
+fn what_a_rate_limit_is_told_of_another_process_is_owed_whoever_asks_meanwhile() {
+    under_many_schedules(|| {
+        let before = RateLimit::new(1, Duration::from_secs(1), 3);
+        assert!(before.ask(b"key", NOW).passes && before.ask(b"key", NOW).passes);
+        let memory = before.memory(NOW, 8);
+        let none = RateMemory { debts: Vec::new(), ..memory.clone() };
+        let limit = Arc::new(RateLimit::after(1, Duration::from_secs(1), 3, &none, NOW));
+        let passed = Arc::new(AtomicU32::new(0));
+        let (shared, count) = (Arc::clone(&limit), Arc::clone(&passed));
+        at_once(3, move |worker| match worker {
+            0 => shared.recall(&memory, NOW),
+            _ => {
+                for _ in 0..2 {
+                    count.fetch_add(u32::from(shared.ask(b"key", NOW).passes), SeqCst);
+                }
+            }
+        });
+        let left = (0..3).filter(|_| limit.ask(b"key", NOW).passes).count();
+        assert!(left <= 1, "two of three were used before");
+        assert!(passed.load(SeqCst) as usize + left <= 3);
     });
 }

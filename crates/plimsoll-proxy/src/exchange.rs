@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use plimsoll_config::model::Action;
 use plimsoll_http::Head;
 use plimsoll_traffic::pressure::Level;
-use plimsoll_traffic::{Again, Ask, Lease, NoServer, Outcome, Pace, Verdict, Word, again};
+use plimsoll_traffic::{Again, Ask, Lease, NoServer, Outcome, Pace, Verdict, again};
 
 use crate::access_log::Record;
 use crate::attempt::{self, Answer, Failed};
@@ -29,7 +29,6 @@ use crate::response;
 use crate::snapshot::{Route, View};
 use crate::tries::Kept;
 use crate::waiting;
-use crate::words::Told;
 use crate::worker::Worker;
 
 /// One exchange on its way.
@@ -191,10 +190,8 @@ impl Exchange<'_> {
         let backend = self.view.backends[backend].balancer.backend();
         if let Some(name) = &backend.word_field
             && let Some(word) = answer.head.value(bytes, name)
-            && lease.is_news(word)
         {
-            let news = || lease.takes_news(word).then(|| Word::parse(word));
-            self.view.shared.words.say_if(&backend.name, lease.server(), Told::Answer, news);
+            self.view.shared.words.hear(&backend.name, lease, word);
         }
     }
 

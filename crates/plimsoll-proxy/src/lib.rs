@@ -43,6 +43,7 @@ mod snapshot;
 mod stats;
 mod sticky;
 mod stream;
+mod sync;
 mod totals;
 mod trace;
 mod tries;

@@ -4,11 +4,13 @@
 //! wake-up. Bounded: a server that talks all the time only overwrites what it said. Workers come here only with a word that is new, never for every answer.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use plimsoll_config::model::Address;
-use plimsoll_traffic::{Server, Word};
+use plimsoll_traffic::{Lease, Server, Word};
 use tokio::sync::Notify;
+
+use crate::sync::Mutex;
 
 /// How a word came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,14 +57,16 @@ impl Words {
         self.say_if(backend, server, told, || Some(word));
     }
 
-    /// The same of a word that is only found out to be new once nobody else can say another one in between.
-    pub(crate) fn say_if(
-        &self,
-        backend: &str,
-        server: &Server,
-        told: Told,
-        news: impl FnOnce() -> Option<Word>,
-    ) {
+    /// The server of `lease`, of the named backend, said this with an answer. Nearly always it is what it says all the time, and nothing is written or locked.
+    pub fn hear(&self, backend: &str, lease: &Lease, word: &[u8]) {
+        if lease.is_news(word) {
+            let news = || lease.takes_news(word).then(|| Word::parse(word));
+            self.say_if(backend, lease.server(), Told::Answer, news);
+        }
+    }
+
+    /// A word that is only found out to be new once nobody else can say another one in between.
+    fn say_if(&self, backend: &str, server: &Server, told: Told, news: impl FnOnce() -> Option<Word>) {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(word) = news() else { return };
         let key = Speaker { backend: backend.into(), server: server.name.clone() };

@@ -98,7 +98,9 @@ impl Reported {
         if now.0 < next || self.next.compare_exchange(next, now.0 + UPDATE, Relaxed, Relaxed).is_err() {
             return;
         }
-        let known = || servers.iter().filter_map(|server| self.weight(&server.live, now));
+        // Once each: a report that comes meanwhile counts in all that follows from it, or in nothing.
+        let weights: Vec<Option<f32>> = servers.iter().map(|server| self.weight(&server.live, now)).collect();
+        let known = || weights.iter().flatten().copied();
         let count = known().count();
         if count < 2 {
             // A58: with fewer than two there is nothing to weigh against.
@@ -108,9 +110,8 @@ impl Reported {
         let mean = known().sum::<f32>() / count as f32;
         let bounded = |weight: f32| weight.clamp(mean / MOST, mean * MOST);
         let most = known().map(bounded).fold(if count < servers.len() { mean } else { 0.0 }, f32::max);
-        for server in servers {
-            let weight = bounded(self.weight(&server.live, now).unwrap_or(mean));
-            let factor = (weight / most * WHOLE as f32).round() as u64;
+        for (server, weight) in servers.iter().zip(weights) {
+            let factor = (bounded(weight.unwrap_or(mean)) / most * WHOLE as f32).round() as u64;
             server.live.said.factor.store(factor.clamp(1, WHOLE), Relaxed);
         }
     }
