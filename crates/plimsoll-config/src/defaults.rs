@@ -271,5 +271,5 @@ pub const SOURCE_PATIENCE: Duration = seconds(15);
 /// How long a start and a reload wait for the first answers: nothing serves before, so that a start is no storm of 503.
 pub const FIRST_ANSWER: Duration = seconds(5);
 
-/// Keys of rate limits that an upgrade hands over: all that sixteen limits remember, in 32 MB. Of more limits each hands over its part, those keys first that owe most.
+/// Keys of rate limits that an upgrade hands over: all that sixteen limits remember, in a text of 32 MB (three times that while it is made). Of more limits each hands over its part, those keys first that owe most.
 pub const HANDED_KEYS: usize = 1 << 20;

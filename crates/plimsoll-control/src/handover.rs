@@ -92,7 +92,7 @@ pub fn start(
     arguments: &[std::ffi::OsString],
     sockets: &[BorrowedFd<'_>],
     admins: &[Admin],
-    told: &Told,
+    told: Told,
 ) -> io::Result<(Child, UnixStream)> {
     let text = description(sockets, admins, told);
     if text.len() > LARGEST {
@@ -115,14 +115,17 @@ pub fn start(
     Ok((child, ours))
 }
 
-fn description(sockets: &[BorrowedFd<'_>], admins: &[Admin], told: &Told) -> String {
+/// Values are moved into it, not copied: rate limits alone may be tens of megabytes.
+fn description(sockets: &[BorrowedFd<'_>], admins: &[Admin], told: Told) -> String {
     let doors: Vec<Value> =
         admins.iter().map(|admin| json!([admin.bind().to_string(), admin.identity()])).collect();
+    let mut text = json!({ "sockets": sockets.len(), "admin": doors });
     let Told { learned, limits, discovered, wanted } = told;
-    let text = json!({
-        "sockets": sockets.len(), "admin": doors, "learned": learned, "limits": limits, "discovered": discovered,
-        "wanted": wanted,
-    });
+    for (key, value) in
+        [("learned", learned), ("limits", limits), ("discovered", discovered), ("wanted", wanted)]
+    {
+        text[key] = value;
+    }
     text.to_string()
 }
 
@@ -209,7 +212,7 @@ mod tests {
         let (learned, limits) = (json!({ "a": 1 }), json!([3]));
         let told = Told { learned, limits, discovered: json!([2]), wanted: json!(7) };
         let sockets = [listener.as_fd()];
-        give(&ours, &sockets, &[], &description(&sockets, &[], &told)).unwrap();
+        give(&ours, &sockets, &[], &description(&sockets, &[], told)).unwrap();
         drop(listener);
         let given = receive(theirs).unwrap();
         assert_eq!((&given.learned["a"], &given.discovered[0]), (&json!(1), &json!(2)));

@@ -62,8 +62,7 @@ impl Upgrade {
         let sockets: Vec<_> = bound.iter().flat_map(|(_, sockets)| *sockets).map(AsFd::as_fd).collect();
         let (learned, limits) = (learned(proxy), limits::told(proxy));
         let told = Told { learned, limits, discovered: sources.handed(), wanted: wanted.handover() };
-        let (child, stream) =
-            handover::start(program, &arguments, &sockets, admins, &told).map_err(failed)?;
+        let (child, stream) = handover::start(program, &arguments, &sockets, admins, told).map_err(failed)?;
         stream.set_nonblocking(true).map_err(failed)?;
         let stream = UnixStream::from_std(stream).map_err(failed)?;
         Ok(Upgrade { child, stream, until: Instant::now() + PATIENCE, answer: None })
@@ -91,13 +90,7 @@ impl Upgrade {
 
     /// Tells the new process, which serves, the last that there is to say, and waits until it has taken that; no longer than [`LAST`].
     pub(crate) async fn tell_last(&mut self, last: &Value) {
-        let stream = &mut self.stream;
-        let told = async {
-            stream.write_all(last.to_string().as_bytes()).await?;
-            stream.shutdown().await?;
-            stream.read(&mut [0]).await
-        };
-        let _ = tokio::time::timeout(LAST, told).await; // it may have ended, or be too busy
+        say_last(&mut self.stream, last).await; // it may have ended, or be too busy
     }
 
     /// Ends the new process, because this one is to end and nobody is to come after it.
@@ -118,6 +111,16 @@ impl Upgrade {
             let _ = answer.send(outcome.clone()); // who asked may have gone away
         }
     }
+}
+
+/// True if who is at the other end has taken it: then it has shut the stream down.
+pub(crate) async fn say_last(stream: &mut UnixStream, last: &Value) -> bool {
+    let told = async {
+        stream.write_all(last.to_string().as_bytes()).await?;
+        stream.shutdown().await?;
+        stream.read(&mut [0]).await
+    };
+    matches!(tokio::time::timeout(LAST, told).await, Ok(Ok(0)))
 }
 
 /// A binary that others can write, or that belongs to somebody else, is not for this process to run: an admin address without a token is

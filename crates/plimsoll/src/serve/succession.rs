@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use plimsoll_control::handover::{Given, GivenDoor};
 use plimsoll_control::reload::{Outcome, Watch};
 use plimsoll_proxy::{Snapshot, notice, now_micros};
+use rustix::net::{Shutdown, shutdown};
+use serde_json::Value;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
@@ -43,6 +45,12 @@ impl Old {
                 return;
             }
         }
+    }
+
+    /// What it has said last. It waits until the stream is shut down: closed it is not, as this process's standard input is the same socket.
+    fn let_go(self) -> Value {
+        let _ = shutdown(&self.stream, Shutdown::Both); // it may have ended
+        serde_json::from_slice(&self.said).unwrap_or_default() // nothing, of a version that says nothing
     }
 }
 
@@ -112,13 +120,35 @@ impl Running {
 
     /// The old process has ended or handed over.
     pub(super) fn end_old(&mut self) {
-        // It waits until its end of the stream is closed, which is when this is over.
         let Some(old) = self.old.take() else { return };
-        let last = serde_json::from_slice(&old.said).unwrap_or_default(); // nothing, of a version that says nothing
-        self.proxy.snapshot().recall_limits(&limits::read(&last), now_micros());
+        self.proxy.snapshot().recall_limits(&limits::read(&old.let_go()), now_micros());
         // It may have taken a configuration after this process had read it.
         if self.file.as_ref().is_some_and(Watch::differs) {
             self.begin_reload(None);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::upgrade::say_last;
+
+    #[tokio::test]
+    async fn what_is_said_last_is_known_to_be_taken_though_standard_input_is_the_same_socket() {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let theirs = theirs.into_std().unwrap();
+        let _standard_input = theirs.try_clone().unwrap();
+        let mut old = Old::follow(theirs);
+        let last = json!({ "limits": "9".repeat(2 << 20) });
+        let hear = async {
+            Old::end(old.as_mut()).await;
+            old.take().unwrap().let_go()
+        };
+        let (is_taken, heard) = tokio::join!(say_last(&mut ours, &last), hear);
+        assert!(is_taken, "it waited in vain");
+        assert_eq!(heard, last);
     }
 }
