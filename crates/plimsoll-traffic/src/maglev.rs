@@ -28,11 +28,10 @@ pub(crate) struct Maglev {
 }
 
 impl Maglev {
-    pub(crate) fn new(mut members: Vec<Member<'_>>) -> Maglev {
+    pub(crate) fn new(members: Vec<Member<'_>>) -> Maglev {
         let sizes = SIZES.iter().find(|(most, _)| members.len() <= *most);
         let size = sizes.map_or(SIZES[0].1, |&(_, size)| size);
-        members.sort_unstable_by_key(|m| m.name);
-        Maglev { slots: maglev_fill::fill(&members, size).into() }
+        Maglev { slots: maglev_fill::fill(&by_name(members), size).into() }
     }
 
     /// The servers for a key, in the order in which they should be asked, the same for the same table everywhere.
@@ -47,6 +46,25 @@ impl Maglev {
             slots[(drawn % slots.len() as u64) as usize]
         })
     }
+}
+
+/// In the order of their names. Most names begin alike, so what follows that decides, as a number: names are all over the memory.
+fn by_name(members: Vec<Member<'_>>) -> Vec<Member<'_>> {
+    let Some(first) = members.first().map(|m| m.name.as_bytes()) else {
+        return members;
+    };
+    let alike = |m: &Member<'_>| first.iter().zip(m.name.as_bytes()).take_while(|(a, b)| a == b).count();
+    let shared = members.iter().map(alike).min().unwrap_or(0);
+    let number = |name: &str| {
+        let rest = &name.as_bytes()[shared..];
+        let mut bytes = [0; 8];
+        let known = rest.len().min(8);
+        bytes[..known].copy_from_slice(&rest[..known]);
+        u64::from_be_bytes(bytes)
+    };
+    let mut sorted: Vec<(u64, Member<'_>)> = members.into_iter().map(|m| (number(m.name), m)).collect();
+    sorted.sort_unstable_by(|(a, one), (b, other)| a.cmp(b).then_with(|| one.name.cmp(other.name)));
+    sorted.into_iter().map(|(_, member)| member).collect()
 }
 
 /// The `draw`-th number of a key: a step of splitmix64 (Steele, Lea and Flood, 2014).
@@ -134,6 +152,23 @@ mod tests {
         let servers: Vec<_> = names(0..50).into_iter().zip(1..).map(|((n, _), w)| (n, w)).collect();
         let reversed: Vec<_> = servers.iter().rev().cloned().collect();
         assert_eq!(table(&servers), table(&reversed));
+    }
+
+    #[test]
+    fn names_are_sorted_as_text_is() {
+        let sets: [&[&str]; 4] = [
+            &["a10", "a1", "a", "a\0", "a2", "a100000009", "a100000008", "a10000000"],
+            &["é", "e", "ê", "z", ""],
+            &["10.0.0.1:80", "10.0.0.10:80", "10.0.0.2:80", "10.0.0.1:8080"],
+            &[],
+        ];
+        for names in sets {
+            let members = names.iter().map(|name| Member { name, index: 0, weight: 1 }).collect();
+            let sorted: Vec<&str> = by_name(members).iter().map(|member| member.name).collect();
+            let mut plainly = names.to_vec();
+            plainly.sort_unstable();
+            assert_eq!(sorted, plainly);
+        }
     }
 
     #[test]
