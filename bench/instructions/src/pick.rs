@@ -19,20 +19,23 @@ const ROUTES: usize = 10_000;
 const HOSTS: usize = 100;
 
 pub(crate) const PIECES: &[Piece] = &[
-    ("pick/p2c-10", || pick("p2c", 10)),
-    ("pick/p2c-1000", || pick("p2c", 1000)),
-    ("pick/round_robin-10", || pick("round_robin", 10)),
-    ("pick/least_conn-10", || pick("least_conn", 10)),
-    ("pick/hash-10", || pick("hash", 10)),
+    // Looks at all, which is another way than drawing two.
+    ("pick/p2c-2", || pick(r#""p2c""#, 2)),
+    ("pick/p2c-10", || pick(r#""p2c""#, 10)),
+    ("pick/p2c-1000", || pick(r#""p2c""#, 1000)),
+    ("pick/round_robin-10", || pick(r#""round_robin""#, 10)),
+    ("pick/least_conn-10", || pick(r#""least_conn""#, 10)),
+    ("pick/hash-10", || pick(r#""hash""#, 10)),
+    ("pick/rendezvous-1000", || pick(r#"{ policy = "hash", method = "rendezvous" }"#, 1000)),
     ("pick/route-of-10000", find_route),
 ];
 
 /// One backend of `servers` servers of equal weight.
-fn backend(policy: &str, servers: usize) -> Backend {
+fn backend(balance: &str, servers: usize) -> Backend {
     let addresses: Vec<String> =
         (0..servers).map(|n| format!("\"127.0.{}.{}:8000\"", n / 250, n % 250 + 1)).collect();
     let text = format!(
-        "[[listen]]\nbind = \"127.0.0.1:8080\"\nto = \"b\"\n[backend.b]\nbalance = \"{policy}\"\nservers = [{}]\n",
+        "[[listen]]\nbind = \"127.0.0.1:8080\"\nto = \"b\"\n[backend.b]\nbalance = {balance}\nservers = [{}]\n",
         addresses.join(", ")
     );
     let loaded = load(&[Source { path: "pick.toml".to_owned(), text }], &|_| None);
@@ -40,9 +43,9 @@ fn backend(policy: &str, servers: usize) -> Backend {
     Backend::new(&loaded.config.backends[0], None)
 }
 
-fn pick(policy: &str, servers: usize) -> Box<dyn FnMut()> {
+fn pick(balance: &str, servers: usize) -> Box<dyn FnMut()> {
     let mut dice = Dice::new(1);
-    let balancer = Balancer::new(Arc::new(backend(policy, servers)), &mut dice);
+    let balancer = Balancer::new(Arc::new(backend(balance, servers)), &mut dice);
     let mut held = VecDeque::with_capacity(HELD + 1);
     let mut key = 0u64;
     Box::new(move || {

@@ -19,6 +19,7 @@ use crate::hashing::Hashing;
 use crate::health::{CheckRules, Health, Record, Roster};
 use crate::queue::Rules;
 use crate::ramp::{self, Ramp};
+use crate::ranking::Ranking;
 use crate::rendezvous::Seat;
 use crate::reported::Reported;
 use crate::server::Server;
@@ -79,6 +80,8 @@ pub(crate) struct Tier {
     pub(crate) backup: bool,
     pub(crate) members: Box<[u32]>,
     pub(crate) weights: Weights,
+    /// For sessions that go by a key, and `hash` by `rendezvous`.
+    pub(crate) ranking: Arc<Ranking>,
     /// Only for `Balance::Hash`.
     pub(crate) hashing: Option<Hashing>,
 }
@@ -120,7 +123,9 @@ impl Backend {
             others.for_each(|(server, _)| server.live.ramp.store(ramp::NEW, Relaxed));
         }
         let weights: Vec<f32> = servers.iter().filter(|s| s.takes()).map(|s| f32::from(s.weight)).collect();
-        let tiers = tiers(&servers, spec, previous);
+        let seats: Box<[Seat]> =
+            servers.iter().map(|server| Seat::new(&server.name, server.weight)).collect();
+        let tiers = tiers(&servers, &seats, spec, previous);
         let mut serves: Box<[bool]> = vec![false; servers.len()].into();
         let members = tiers.iter().filter(|tier| !tier.backup).flat_map(|tier| &tier.members);
         members.for_each(|&member| serves[member as usize] = true);
@@ -135,7 +140,7 @@ impl Backend {
                 weights.iter().sum::<f32>() / weights.len() as f32
             },
             ramp: Ramp::new(spec.slow_start, &servers).with(spec.reported.as_ref().map(Reported::new)),
-            seats: servers.iter().map(|server| Seat::new(&server.name, server.weight)).collect(),
+            seats,
             in_flight: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.in_flight)),
             budget: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.budget)),
             eject: spec.eject.clone(),
@@ -235,9 +240,14 @@ fn rules(spec: &model::Queue) -> Rules {
 }
 
 /// One for each priority that is in use, in order, and one for the backups.
-fn tiers(servers: &[Server], spec: &model::Backend, previous: Option<&Backend>) -> Box<[Tier]> {
+fn tiers(
+    servers: &[Server],
+    seats: &[Seat],
+    spec: &model::Backend,
+    previous: Option<&Backend>,
+) -> Box<[Tier]> {
     let ranks: BTreeSet<(bool, u8)> = servers.iter().map(rank).collect();
-    ranks.into_iter().map(|rank| Tier::new(servers, rank, spec, previous)).collect()
+    ranks.into_iter().map(|rank| Tier::new(servers, seats, rank, spec, previous)).collect()
 }
 
 /// Backups have no priorities among themselves.
@@ -246,7 +256,13 @@ fn rank(server: &Server) -> (bool, u8) {
 }
 
 impl Tier {
-    fn new(servers: &[Server], of: (bool, u8), spec: &model::Backend, previous: Option<&Backend>) -> Tier {
+    fn new(
+        servers: &[Server],
+        seats: &[Seat],
+        of: (bool, u8),
+        spec: &model::Backend,
+        previous: Option<&Backend>,
+    ) -> Tier {
         let mut members: Vec<u32> =
             (0u32..).zip(servers).filter(|(_, s)| s.takes() && rank(s) == of).map(|(i, _)| i).collect();
         if let Some(subset) = &spec.subset {
@@ -255,14 +271,15 @@ impl Tier {
         }
         let mut weights = vec![0; servers.len()];
         members.iter().for_each(|&member| weights[member as usize] = servers[member as usize].weight);
+        let ranking = Arc::new(Ranking::new(&members, seats));
         let hashing = match &spec.balance {
             model::Balance::Hash(hash) => {
                 let before = previous.and_then(|previous| previous.hashing_of(of));
-                Some(Hashing::new(hash.method, servers, &members, before))
+                Some(Hashing::new(hash.method, servers, &members, &ranking, before))
             }
             _ => None,
         };
-        Tier { backup: of.0, weights: Weights::new(&weights), hashing, members: members.into() }
+        Tier { backup: of.0, weights: Weights::new(&weights), ranking, hashing, members: members.into() }
     }
 }
 

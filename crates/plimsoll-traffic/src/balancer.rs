@@ -31,6 +31,7 @@ use crate::outcome::{Outcome, Verdict};
 use crate::prequal::Prequal;
 use crate::ramp::WHOLE;
 use crate::recent::{Recent, Standing};
+use crate::rendezvous;
 use crate::rotation::Rotation;
 use crate::server::Server;
 use crate::time::{Micros, Millis};
@@ -289,11 +290,12 @@ impl Balancer {
     ) -> u32 {
         let (key, tier) = (question.ask.key, &self.backend.tiers[group.tier]);
         let within = |index: &u32| self.is_within(*index, tier, bound);
+        let seats = &self.backend.seats;
         hashing
             .find(key, |index| self.open(*index, question, group) && within(index))
-            .or_else(|| hashing.nearest(eligible.iter().copied().filter(within), key))
+            .or_else(|| rendezvous::best(eligible.iter().copied().filter(within), seats, key))
             .or_else(|| hashing.find(key, |index| self.open(*index, question, group)))
-            .or_else(|| hashing.nearest(eligible.iter().copied(), key))
+            .or_else(|| rendezvous::best(eligible.iter().copied(), seats, key))
             .expect("the survey found one")
     }
 

@@ -9,7 +9,7 @@ use plimsoll_config::model::HashMethod;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::maglev::{Maglev, Member};
-use crate::rendezvous::{self, Seat};
+use crate::ranking::Ranking;
 use crate::ring::Ring;
 use crate::server::Server;
 
@@ -18,8 +18,6 @@ use crate::server::Server;
 pub(crate) struct Hashing {
     /// Shared with the next configuration where it would be the same.
     table: Arc<Table>,
-    /// By server index.
-    seats: Box<[Seat]>,
     members: Box<[u32]>,
 }
 
@@ -27,8 +25,7 @@ pub(crate) struct Hashing {
 enum Table {
     Maglev(Maglev),
     Ring(Ring),
-    /// The seats are enough.
-    Rendezvous,
+    Rendezvous(Arc<Ranking>),
 }
 
 impl Hashing {
@@ -37,13 +34,14 @@ impl Hashing {
         method: HashMethod,
         servers: &[Server],
         members: &[u32],
+        ranking: &Arc<Ranking>,
         before: Option<(&Hashing, &[Server])>,
     ) -> Hashing {
         let listed = list(servers, members);
         let old =
             before.map(|(hashing, servers)| (Arc::clone(&hashing.table), list(servers, &hashing.members)));
         let table = match (method, old.as_ref().map(|(table, listed)| (table, &**table, listed))) {
-            (HashMethod::Rendezvous, _) => Arc::new(Table::Rendezvous),
+            (HashMethod::Rendezvous, _) => Arc::new(Table::Rendezvous(Arc::clone(ranking))),
             (HashMethod::Maglev, Some((same, Table::Maglev(_), old))) if *old == listed => Arc::clone(same),
             (HashMethod::Ring, Some((same, Table::Ring(_), old))) if *old == listed => Arc::clone(same),
             (HashMethod::Ring, Some((_, Table::Ring(ring), old))) => {
@@ -52,23 +50,17 @@ impl Hashing {
             (HashMethod::Maglev, _) => Arc::new(Table::Maglev(Maglev::new(listed))),
             (HashMethod::Ring, _) => Arc::new(Table::Ring(Ring::new(&listed))),
         };
-        let seats = servers.iter().map(|server| Seat::new(&server.name, server.weight)).collect();
-        Hashing { table, seats, members: members.into() }
+        Hashing { table, members: members.into() }
     }
 
     /// The first in the key's order that passes; `None` when the table does not reach one.
-    pub(crate) fn find(&self, key: u64, mut passes: impl FnMut(&u32) -> bool) -> Option<u32> {
+    pub(crate) fn find(&self, key: u64, passes: impl FnMut(&u32) -> bool) -> Option<u32> {
         match &*self.table {
             Table::Maglev(table) => table.servers(key).find(passes),
             Table::Ring(ring) => ring.servers(key).find(passes),
-            // Servers are tested last: a test touches memory that is not in this core's cache.
-            Table::Rendezvous => self.nearest(self.members.iter().copied(), key).filter(|best| passes(best)),
+            // Only the best one: when that is out, the caller looks at all that are not.
+            Table::Rendezvous(ranking) => ranking.best(key).filter(passes),
         }
-    }
-
-    /// The best of `servers` by rendezvous: for a key whose places in the table are all out.
-    pub(crate) fn nearest(&self, servers: impl Iterator<Item = u32>, key: u64) -> Option<u32> {
-        rendezvous::best(servers, &self.seats, key)
     }
 }
 

@@ -27,6 +27,7 @@ pub mod pressure;
 pub mod queue;
 mod queue_rate;
 mod ramp;
+mod ranking;
 mod rate;
 mod recent;
 mod rendezvous;

@@ -1,8 +1,11 @@
 //! Rendezvous hashing (Thaler and Ravishankar, 1998) with weights: each server has a score for each key, the best one wins.
 //!
 //! In go a key, servers' seeds and weights, out comes the server. When one goes exactly its keys move, and they spread over all others by
-//! weight. It looks at all servers for each key, so it is for up to about a hundred (a configuration with more is warned of); the tables fall back on it
-//! when nearly all of theirs are out. It must never depend on anything but names and weights.
+//! weight. Here all servers that are given are looked at, one by one; `ranking` does the same for many at a time, and must never come to another
+//! result. It must never depend on anything but names and weights.
+//!
+//! A score has two parts. The first 16 bits are cheap, and decide for nearly all servers that they are not the best one; what follows is looked at
+//! only where they leave it open. Both together are one number, independent of who else is there.
 
 use crate::hashing::hash_key;
 
@@ -14,39 +17,119 @@ pub(crate) struct Seat {
     inverse: f64,
 }
 
+/// A key as scores take it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Key {
+    key: u64,
+    words: [u16; 3],
+}
+
+/// A place among all scores of a key: the higher the better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Rank(u64);
+
+impl Key {
+    pub(crate) fn new(key: u64) -> Key {
+        Key { key, words: [key as u16, (key >> 16) as u16, (key >> 32) as u16 ^ (key >> 48) as u16] }
+    }
+
+    /// The first part of a score: three rounds in numbers that a processor multiplies eight of at once. For any server the first one maps a word of the key one to
+    /// one, and so does all that follows, hence every value is as likely as another. Multiplying by words of the key makes servers independent of each other,
+    /// also those with a word in common. The last round has no shift, for the high bits, which decide, are the best mixed ones.
+    #[inline(always)]
+    pub(crate) fn first_part(&self, seeds: [u16; 3]) -> i16 {
+        let mixed = (seeds[0] ^ self.words[0]).wrapping_mul(0x9e3d);
+        let mixed = (mixed ^ mixed >> 8 ^ seeds[1]).wrapping_mul(self.words[1] | 1);
+        let mixed = (mixed ^ mixed >> 7 ^ seeds[2]).wrapping_mul(self.words[2] | 1);
+        mixed as i16
+    }
+}
+
+impl Rank {
+    fn new(first: i16, rest: u64) -> Rank {
+        Rank(u64::from(first as u16 ^ 0x8000) << 48 | rest >> 16)
+    }
+
+    /// The highest that begins with `first`.
+    pub(crate) fn highest(first: i16) -> Rank {
+        Rank::new(first, u64::MAX)
+    }
+
+    /// A number in (0, 1).
+    fn unit(self) -> f64 {
+        ((self.0 >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+    }
+}
+
 impl Seat {
     pub(crate) fn new(name: &str, weight: u16) -> Seat {
         Seat { seed: hash_key(name.as_bytes()), inverse: 1.0 / f64::from(weight.max(1)) }
     }
 
-    /// A number in (0, 1), independent for each pair of key and server: two folded multiplications, as in wyhash. Key and seed are
-    /// good hashes themselves, so little is asked of it.
-    fn unit(self, key: u64) -> f64 {
+    pub(crate) fn inverse(self) -> f64 {
+        self.inverse
+    }
+
+    /// What the first part is made from.
+    pub(crate) fn seeds(self) -> [u16; 3] {
+        [self.seed as u16, (self.seed >> 16) as u16, (self.seed >> 32) as u16]
+    }
+
+    /// The whole score; `first` is its first part. The rest is two folded multiplications, as in wyhash: key and seed are good hashes themselves, so little is
+    /// asked of it.
+    pub(crate) fn rank(self, key: Key, first: i16) -> Rank {
         let fold = |a: u64, b: u64| {
             let product = u128::from(a) * u128::from(b);
             (product >> 64) as u64 ^ product as u64
         };
-        let hash = fold(fold(key ^ self.seed, 0x9e37_79b9_7f4a_7c15) ^ self.seed, 0xd6e8_feb8_6659_fd93);
-        ((hash >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+        let hash = fold(fold(key.key ^ self.seed, 0x9e37_79b9_7f4a_7c15) ^ self.seed, 0xd6e8_feb8_6659_fd93);
+        Rank::new(first, hash)
     }
 }
 
-/// The best of `servers` for `key`: the smallest `-ln(unit) / weight`, which falls to each by weight.
-pub(crate) fn best(servers: impl Iterator<Item = u32>, seats: &[Seat], key: u64) -> Option<u32> {
-    let (mut best, mut least) = (None, f64::INFINITY);
-    for server in servers {
-        let seat = seats[server as usize];
-        let unit = seat.unit(key);
-        // A logarithm costs more than all the rest, and -ln(u) is at least 1 - u: so most need none.
-        if (1.0 - unit) * seat.inverse >= least {
-            continue;
-        }
-        let distance = -unit.ln() * seat.inverse;
-        if distance < least {
-            (best, least) = (Some(server), distance);
+/// The best of those that were shown to it: the one with the smallest `-ln(unit) / weight`, which falls to each by weight.
+#[derive(Debug)]
+pub(crate) struct Best {
+    server: Option<u32>,
+    least: f64,
+}
+
+impl Best {
+    pub(crate) fn none() -> Best {
+        Best { server: None, least: f64::INFINITY }
+    }
+
+    pub(crate) fn server(&self) -> Option<u32> {
+        self.server
+    }
+
+    pub(crate) fn see(&mut self, server: u32, seat: Seat, key: Key) {
+        let first = key.first_part(seat.seeds());
+        if self.may_beat(Rank::highest(first), seat.inverse) {
+            self.see_rank(server, seat.rank(key, first), seat.inverse);
         }
     }
-    best
+
+    pub(crate) fn see_rank(&mut self, server: u32, rank: Rank, inverse: f64) {
+        if self.may_beat(rank, inverse) {
+            let distance = -rank.unit().ln() * inverse;
+            if distance < self.least {
+                (self.server, self.least) = (Some(server), distance);
+            }
+        }
+    }
+
+    /// A logarithm costs more than all the rest, and -ln(u) is at least 1 - u: so most need none.
+    fn may_beat(&self, rank: Rank, inverse: f64) -> bool {
+        (1.0 - rank.unit()) * inverse < self.least
+    }
+}
+
+/// The best of `servers` for `key`.
+pub(crate) fn best(servers: impl Iterator<Item = u32>, seats: &[Seat], key: u64) -> Option<u32> {
+    let (mut best, key) = (Best::none(), Key::new(key));
+    servers.for_each(|server| best.see(server, seats[server as usize], key));
+    best.server()
 }
 
 #[cfg(test)]
@@ -85,11 +168,14 @@ mod tests {
     }
 
     #[test]
-    fn leaving_the_logarithm_out_changes_no_decision() {
+    fn leaving_out_logarithms_and_second_parts_changes_no_decision() {
         let (seats, mut dice) = (seats(&[1, 7, 3, 1, 65_535, 20]), Dice::new(4));
         for _ in 0..20_000 {
             let key = dice.next();
-            let distance = |&i: &u32| -seats[i as usize].unit(key).ln() * seats[i as usize].inverse;
+            let distance = |&i: &u32| {
+                let (seat, key) = (seats[i as usize], Key::new(key));
+                -seat.rank(key, key.first_part(seat.seeds())).unit().ln() * seat.inverse
+            };
             let plain = (0..6).min_by(|a, b| distance(a).total_cmp(&distance(b)));
             assert_eq!(best(0..6, &seats, key), plain);
         }

@@ -344,7 +344,7 @@ pub(super) static BALANCE: Table = Table {
             "method",
             Kind::Choice(&METHODS),
             Said("`maglev`"),
-            "How `hash` maps keys to servers. `maglev`: evenly, and few more keys than necessary move when a server goes. `ring`: exactly those move, less evenly (160 points a server). `rendezvous`: exactly those and evenly, but slower with many servers. Only with `hash`.",
+            "How `hash` maps keys to servers. `maglev`: evenly, and few more keys than necessary move when a server goes. `ring`: exactly those move, less evenly (160 points a server). `rendezvous`: exactly those and evenly, but slower with thousands of servers. Only with `hash`.",
         ),
         key(
             "bound",
