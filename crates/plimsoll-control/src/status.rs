@@ -147,7 +147,12 @@ fn discovery(origin: &Origin) -> Value {
     })
 }
 
-fn server(snapshot: &Snapshot, spoken: Option<&Spoken>, (backend, place): (usize, usize)) -> Value {
+/// One server, by its backend's place and its own.
+pub(crate) fn server(
+    snapshot: &Snapshot,
+    spoken: Option<&Spoken>,
+    (backend, place): (usize, usize),
+) -> Value {
     let (of, spec) = (&snapshot.backends[backend], &snapshot.config.backends[backend].servers[place]);
     let (server, totals) = (&of.servers[place], snapshot.stats.server(backend, place));
     let condition = of.condition(place);

@@ -168,6 +168,11 @@ impl Wanted {
         index(&self.file)
     }
 
+    /// What the file says of one server.
+    pub fn filed(&self, backend: &str, server: &str) -> Option<&Server> {
+        find(&self.file, backend, server)
+    }
+
     /// What the file says of a server, or else discovery.
     pub fn base(&self, backend: &str, server: &str) -> Option<&Server> {
         find(&self.base, backend, server)

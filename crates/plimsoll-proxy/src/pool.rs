@@ -53,6 +53,11 @@ impl Pool {
         self.clear();
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.get()
+    }
+
     /// Closes what is too old, closed or not quiet.
     pub(crate) fn sweep(&self, now: Millis, max_idle: Duration) {
         self.idle.borrow_mut().retain(|idle| idle.is_usable(now, max_idle));

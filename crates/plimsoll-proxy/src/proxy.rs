@@ -41,6 +41,9 @@ const CUT: Duration = Duration::from_secs(5);
 /// A running proxy.
 pub struct Proxy {
     snapshot: Arc<Snapshot>,
+    /// Those before it that a request may still go by. Who lets go of one last frees it, which takes a millisecond for 10,000 servers: that is to be
+    /// this thread, and no worker.
+    past: Vec<Arc<Snapshot>>,
     bound: Vec<Arc<Bound>>,
     /// Listeners so far, also those that are gone.
     numbers: usize,
@@ -118,6 +121,7 @@ impl Proxy {
         }));
         let mut proxy = Proxy {
             snapshot: Arc::clone(snapshot),
+            past: Vec::new(),
             bound: Vec::new(),
             numbers: 0,
             left: Vec::new(),
@@ -173,7 +177,7 @@ impl Proxy {
         }
         self.connections = connections;
         self.admit(self.snapshot.stats.pressure().level());
-        self.snapshot = Arc::clone(snapshot);
+        self.past.push(std::mem::replace(&mut self.snapshot, Arc::clone(snapshot)));
         self.left.extend(self.bound.iter().map(|bound| bound.configured));
         self.left.retain(|address| bound.iter().all(|bound| bound.configured != *address));
         self.left.sort_unstable();
@@ -182,7 +186,13 @@ impl Proxy {
         self.announce();
         self.wait_for_workers();
         self.look_after_servers();
+        self.free_past();
         Ok(())
+    }
+
+    /// Frees what nobody goes by any more.
+    fn free_past(&mut self) {
+        self.past.retain(|snapshot| Arc::strong_count(snapshot) > 1);
     }
 
     /// Waits until every worker serves what was announced, so that who is told of it can rely on it.
@@ -329,6 +339,7 @@ impl Proxy {
     /// use of what the process may use, if that is known.
     pub fn report(&mut self, memory: Option<f64>) {
         self.look_after_servers();
+        self.free_past();
         self.look_at_itself(memory);
         notice::tell();
         if let Some((log, _)) = &mut self.log {

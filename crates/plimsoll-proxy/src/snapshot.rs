@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll_config::model::{Action, Config, Hedge, Priority, Retry, RouteTimeouts, Timeouts};
+use plimsoll_config::model::{Action, Address, Config, Hedge, Priority, Retry, RouteTimeouts, Timeouts};
 use plimsoll_http::Limits;
 use plimsoll_traffic::time::START;
 use plimsoll_traffic::{Backend, Balancer, Dice, Memory, Millis, Pace, Router, Savings, Server};
@@ -257,11 +257,13 @@ impl View {
 
     /// Closes the idle connections to servers that `next` does not have.
     pub(crate) fn retire_pools(&self, next: &View) {
-        let pools =
-            |view: &View| view.backends.iter().flat_map(|upstream| &upstream.pools).cloned().collect();
-        let (mine, kept): (Vec<Rc<Pool>>, Vec<Rc<Pool>>) = (pools(self), pools(next));
-        let kept: HashSet<*const Pool> = kept.iter().map(Rc::as_ptr).collect();
-        mine.iter().filter(|pool| !kept.contains(&Rc::as_ptr(pool))).for_each(|pool| pool.retire());
+        for upstream in &self.backends {
+            let name = &upstream.balancer.backend().name;
+            match next.backends.iter().find(|other| other.balancer.backend().name == *name) {
+                Some(next) => upstream.retire_pools(next),
+                None => upstream.pools.iter().for_each(|pool| pool.retire()),
+            }
+        }
     }
 
     /// The route that takes what no other does.
@@ -284,16 +286,123 @@ impl Upstream {
             return Upstream { balancer, pools: old.pools.clone(), savings };
         }
         let savings = old.map_or_else(Rc::default, |old| Rc::clone(&old.savings));
-        let identity = |server: &Server| (server.name.clone(), server.address.clone());
-        let before = old.iter().flat_map(|old| old.balancer.backend().servers.iter().zip(&old.pools));
-        let before: HashMap<_, _> = before.map(|(server, pool)| (identity(server), pool)).collect();
-        let pool =
-            |server: &Server| before.get(&identity(server)).map_or_else(Rc::default, |pool| Rc::clone(pool));
-        let pools = backend.servers.iter().map(pool).collect();
+        let pools = old.map_or_else(
+            || backend.servers.iter().map(|_| Rc::default()).collect(),
+            |old| old.pools_of(backend),
+        );
         let balancer = match old {
             Some(old) => Balancer::after(&old.balancer, Arc::clone(backend), dice),
             None => Balancer::new(Arc::clone(backend), dice),
         };
         Upstream { balancer, pools, savings }
+    }
+
+    /// The pools of these servers, with those of servers that it has itself.
+    fn pools_of(&self, backend: &Backend) -> Vec<Rc<Pool>> {
+        let before = self.balancer.backend();
+        if let Some((places, _)) = backend.kept(before) {
+            let pool = |place: &u32| self.pools.get(*place as usize).map_or_else(Rc::default, Rc::clone);
+            return places.iter().map(pool).collect();
+        }
+        // This worker was given nothing of what came between.
+        let before = before.servers.iter().zip(&self.pools);
+        let before: HashMap<_, _> = before.map(|(server, pool)| (identity(server), pool)).collect();
+        let pool =
+            |server: &Server| before.get(&identity(server)).map_or_else(Rc::default, |pool| Rc::clone(pool));
+        backend.servers.iter().map(pool).collect()
+    }
+
+    /// Closes the idle connections to servers that `next`, of the same name, does not have.
+    fn retire_pools(&self, next: &Upstream) {
+        let (old, new) = (self.balancer.backend(), next.balancer.backend());
+        if std::ptr::eq(old, new) {
+            return;
+        }
+        if let Some((_, gone)) = new.kept(old) {
+            gone.iter().for_each(|&place| self.pools[place as usize].retire());
+            return;
+        }
+        let kept: HashSet<*const Pool> = next.pools.iter().map(Rc::as_ptr).collect();
+        self.pools.iter().filter(|pool| !kept.contains(&Rc::as_ptr(pool))).for_each(|pool| pool.retire());
+    }
+}
+
+fn identity(server: &Server) -> (&str, &Address) {
+    (&server.name, &server.address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(servers: &[u32]) -> Config {
+        let servers: Vec<String> = servers.iter().map(|n| format!("10.0.0.{n}:80")).collect();
+        plimsoll_config::from_flags(&[":8080".to_owned()], &servers).unwrap().config
+    }
+
+    /// Servers that come, go and move; never none.
+    fn changed(servers: &[u32], dice: &mut Dice) -> Vec<u32> {
+        let mut servers = servers.to_vec();
+        for _ in 0..=dice.below(3) {
+            let (place, server) = (dice.below(servers.len() as u32) as usize, 1 + dice.below(12));
+            match dice.below(3) {
+                0 if !servers.contains(&server) => servers.insert(place, server),
+                1 if servers.len() > 1 => drop(servers.remove(place)),
+                _ => servers.swap(place, 0),
+            }
+        }
+        servers
+    }
+
+    #[test]
+    fn pools_go_with_their_servers_whatever_a_worker_has_missed() {
+        let mut dice = Dice::new(4);
+        for _ in 0..200 {
+            let mut servers = vec![1, 2, 3, 4];
+            let mut snapshot = Arc::new(Snapshot::new(config(&servers), None));
+            let mut view = View::new(Arc::clone(&snapshot), std::iter::empty(), None, &mut dice);
+            let mut pools: HashMap<u32, Rc<Pool>> =
+                servers.iter().copied().zip(view.backends[0].pools.iter().cloned()).collect();
+            for _ in 0..6 {
+                servers = changed(&servers, &mut dice);
+                snapshot = Arc::new(Snapshot::new(config(&servers), Some(&snapshot)));
+                if dice.below(3) == 0 {
+                    continue; // this worker is late, and takes the next one
+                }
+                let next = View::new(Arc::clone(&snapshot), std::iter::empty(), Some(&view), &mut dice);
+                view.retire_pools(&next);
+                let now: HashMap<u32, Rc<Pool>> =
+                    servers.iter().copied().zip(next.backends[0].pools.iter().cloned()).collect();
+                for (server, pool) in &pools {
+                    let kept = now.get(server);
+                    assert_eq!(pool.is_retired(), kept.is_none(), "{server} in {servers:?}");
+                    assert!(kept.is_none_or(|kept| Rc::ptr_eq(kept, pool)), "{server} in {servers:?}");
+                }
+                assert!(now.values().all(|pool| !pool.is_retired()), "{servers:?}");
+                (view, pools) = (next, now);
+            }
+        }
+    }
+
+    #[test]
+    fn who_serves_the_configuration_before_looks_no_server_up() {
+        let servers = |n: u32| (0..n).map(|n| format!("10.{}.{}.1:80", n / 250, n % 250)).collect::<Vec<_>>();
+        let config = |n| plimsoll_config::from_flags(&[":8080".to_owned()], &servers(n)).unwrap().config;
+        let mut dice = Dice::new(5);
+        let first = Arc::new(Snapshot::new(config(10_000), None));
+        let second = Arc::new(Snapshot::new(config(9_999), Some(&first)));
+        let third = Arc::new(Snapshot::new(config(9_998), Some(&second)));
+        let view = View::new(first, std::iter::empty(), None, &mut dice);
+        // The best of some: the machine may do other things.
+        let least = |next: &Arc<Snapshot>| {
+            let take = || {
+                let began = std::time::Instant::now();
+                let pools = view.backends[0].pools_of(&next.backends[0]);
+                (began.elapsed(), drop(pools)).0
+            };
+            (0..10).map(|_| take()).min().unwrap()
+        };
+        let (in_turn, late) = (least(&second), least(&third));
+        assert!(in_turn * 3 < late, "{in_turn:?}, and {late:?} for who has missed one");
     }
 }

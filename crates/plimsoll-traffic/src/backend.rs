@@ -17,6 +17,7 @@ use crate::budget::RetryBudget;
 use crate::gradient::Gradient;
 use crate::hashing::Hashing;
 use crate::health::{CheckRules, Health, Record, Roster};
+use crate::kept::Kept;
 use crate::queue::Rules;
 use crate::ramp::{self, Ramp};
 use crate::ranking::Ranking;
@@ -66,6 +67,8 @@ pub struct Backend {
     pub(crate) adaptive: Option<model::AdaptiveConcurrency>,
     /// The field of answers in which servers may say what they want of themselves; lower case.
     pub word_field: Option<Box<str>>,
+    /// Which servers it took over.
+    kept: Kept,
 }
 
 /// A counter alone on its cache lines.
@@ -90,7 +93,9 @@ impl Backend {
     /// Builds the tables. Live counters are carried over from `previous` by identity: name and address. Servers that it did not
     /// have begin slowly, unless all are new.
     pub fn new(spec: &model::Backend, previous: Option<&Backend>) -> Backend {
-        let known = known(spec, previous);
+        let places = places(spec, previous);
+        let before = |place: &Option<usize>| Some(&previous?.servers[(*place)?]);
+        let known: Vec<Option<&Server>> = places.iter().map(before).collect();
         let server = |((s, weight), known): ((&model::Server, u16), &Option<&Server>)| {
             let check = spec.check_of(s).map(CheckRules::of);
             let new_health = || match check {
@@ -150,6 +155,7 @@ impl Backend {
             waiting: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.waiting)),
             adaptive: spec.adaptive.clone(),
             word_field: spec.agent_header.as_deref().map(Box::from),
+            kept: Kept::new(&places, previous.map(|previous| (&previous.kept, previous.servers.len()))),
             servers,
         };
         backend.forget_words(previous);
@@ -199,6 +205,12 @@ impl Backend {
         members.any(|&member| member != this && !tried.contains(&member) && !is_barred(member))
     }
 
+    /// For each server its place in `old`, if this is what came next after `old` ([`u32::MAX`] if it was not there), and the places of those that are gone
+    /// since. `None` where something else came between.
+    pub fn kept(&self, old: &Backend) -> Option<(&[u32], &[u32])> {
+        self.kept.of(&old.kept)
+    }
+
     /// The tables of the tier of that rank, and the servers that they speak of.
     fn hashing_of(&self, of: (bool, u8)) -> Option<(&Hashing, &[Server])> {
         let is_that =
@@ -226,12 +238,12 @@ impl Backend {
     }
 }
 
-/// For each server what it was before, by identity.
-fn known<'a>(spec: &model::Backend, previous: Option<&'a Backend>) -> Vec<Option<&'a Server>> {
+/// For each server its place in the backend before, by identity.
+fn places(spec: &model::Backend, previous: Option<&Backend>) -> Vec<Option<usize>> {
     let before = previous.map_or(&[][..], |previous| &previous.servers);
     let old: Vec<_> = before.iter().map(|s| (&*s.name, &s.address)).collect();
     let new: Vec<_> = spec.servers.iter().map(|s| (s.name.as_str(), &s.address)).collect();
-    stays::places(&old, &new).into_iter().map(|place| Some(&before[place?])).collect()
+    stays::places(&old, &new)
 }
 
 fn rules(spec: &model::Queue) -> Rules {

@@ -123,10 +123,10 @@ impl Balancer {
     /// A balancer for one worker. Where turns and ties begin is random, so that workers don't march in step.
     pub fn new(backend: Arc<Backend>, dice: &mut Dice) -> Rc<Balancer> {
         let servers = backend.servers.len();
-        let weights: Vec<u16> = backend.servers.iter().map(|s| s.weight).collect();
         let policy = match &backend.balance {
             Balance::P2c => Policy::P2c(Recent::new(servers, dice)),
             Balance::RoundRobin => {
+                let weights: Vec<u16> = backend.servers.iter().map(|s| s.weight).collect();
                 let rotation = |tier: &Tier| Rotation::new(&tier.members, &weights, dice);
                 Policy::RoundRobin(backend.tiers.iter().map(rotation).collect())
             }

@@ -13,6 +13,7 @@ mod gradient;
 mod hashing;
 pub mod health;
 pub mod hedge;
+mod kept;
 mod lease;
 mod levels;
 pub mod limit;
