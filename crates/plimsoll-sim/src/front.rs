@@ -16,6 +16,7 @@ use plimsoll_traffic::{
 use crate::gauge::Said;
 use crate::policy::Kind;
 use crate::reference::Referee;
+use crate::told::Told;
 use crate::world::World;
 
 /// Nanoseconds in a microsecond.
@@ -314,10 +315,10 @@ impl Front {
         }
     }
 
-    /// A reload without the servers that are `gone`. A reference knows no reload.
-    pub(crate) fn reload(&mut self, world: &World, gone: &[bool]) {
+    /// A reload without the servers that are `gone`, with what the others are told. A reference knows no reload.
+    pub(crate) fn reload(&mut self, world: &World, gone: &[bool], told: &Told) {
         if let Front::Production(production) = self {
-            production.reload(world, gone);
+            production.reload(world, gone, told);
         }
     }
 
@@ -401,12 +402,13 @@ impl Production {
         Ok((self.servers[lease.index() as usize], lease))
     }
 
-    fn reload(&mut self, world: &World, gone: &[bool]) {
-        let spec = world.backend(&self.pattern, gone);
+    fn reload(&mut self, world: &World, gone: &[bool], told: &Told) {
+        let mut spec = world.backend(&self.pattern, gone);
+        self.servers = (0..world.servers.len() as u32).filter(|&s| !gone[s as usize]).collect();
+        told.apply(&self.servers, &mut spec.servers);
         for instance in &mut self.instances {
             *instance = Arc::new(Backend::new(&spec, Some(instance)));
         }
-        self.servers = (0..world.servers.len() as u32).filter(|&s| !gone[s as usize]).collect();
         let dice = std::mem::take(&mut self.workers).into_iter().map(|worker| worker.dice).collect();
         self.staff(dice);
     }

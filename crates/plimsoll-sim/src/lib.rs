@@ -34,6 +34,7 @@ mod spec;
 mod streams;
 mod study;
 mod surroundings;
+mod told;
 mod world;
 
 pub use arrivals::{Arrivals, Traced, parse_trace};

@@ -1,6 +1,6 @@
 //! The scenarios that are part of the program.
 //!
-//! Sixteen stories in eighteen files: the one of a server that hangs and the one of a server that fails at once are told apart, and so are
+//! Seventeen stories in nineteen files: the one of a server that hangs and the one of a server that fails at once are told apart, and so are
 //! neighbours who take what is needed and neighbours who take what is left over.
 
 use crate::scenario::Scenario;
@@ -32,6 +32,7 @@ shipped!(
     "overload",
     "adaptive",
     "faults",
+    "membership",
 );
 
 impl Scenario {

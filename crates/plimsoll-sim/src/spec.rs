@@ -143,6 +143,10 @@ struct EventSpec {
     down: Option<bool>,
     load: Option<Positive>,
     remove: Option<bool>,
+    /// The groups that there are from then on.
+    list: Option<Vec<Spanned<String>>>,
+    /// Units from one change of the list to the next, until `until`.
+    churn: Option<Positive>,
 }
 
 /// Steps of a speed that grows.
@@ -298,14 +302,18 @@ impl EventSpec {
         };
         let servers = match &self.servers {
             None => 0..world.servers.len(),
-            Some(name) => world.group(name.as_ref()).ok_or_else(|| {
-                let names: Vec<&str> = world.groups.iter().map(|(name, _)| name.as_str()).collect();
-                (
-                    name.span(),
-                    format!("there is no group \"{}\"; there are {}", name.as_ref(), names.join(", ")),
-                )
-            })?,
+            Some(name) => group(world, name)?,
         };
+        if let Some(list) = &self.list {
+            let listed = list.iter().map(|name| group(world, name)).collect::<Result<Vec<_>, _>>()?;
+            world.list(at, &listed);
+            return Ok(());
+        }
+        if let Some(every) = &self.churn {
+            let until = until.ok_or_else(|| (self.at.span(), "`churn` needs `until`".to_owned()))?;
+            world.churn((at, until), every.0, &servers);
+            return Ok(());
+        }
         let whats = [
             self.speed.map(|s| (What::Speed(s.0), What::Speed(1.0))),
             self.fail.map(|f| (What::Fail(f.fail()), What::Fail(Fail::NEVER))),
@@ -315,7 +323,7 @@ impl EventSpec {
         ];
         let mut whats = whats.into_iter().flatten();
         let (Some((what, undo)), None) = (whats.next(), whats.next()) else {
-            let why = "an event has exactly one of `speed`, `fail`, `down`, `load` and `remove = true`";
+            let why = "an event has exactly one of `speed`, `fail`, `down`, `load`, `remove = true`, `list` and `churn`";
             return Err((self.at.span(), why.to_owned()));
         };
         if what == What::Remove && until.is_some() {
@@ -335,4 +343,12 @@ impl EventSpec {
         }
         Ok(())
     }
+}
+
+/// The servers of the group of that name.
+fn group(world: &World, name: &Spanned<String>) -> Result<Range<usize>, Problem> {
+    world.group(name.as_ref()).ok_or_else(|| {
+        let names: Vec<&str> = world.groups.iter().map(|(name, _)| name.as_str()).collect();
+        (name.span(), format!("there is no group \"{}\"; there are {}", name.as_ref(), names.join(", ")))
+    })
 }

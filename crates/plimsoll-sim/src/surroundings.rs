@@ -13,6 +13,7 @@ use crate::front::Front;
 use crate::law::exponential;
 use crate::policy::Kind;
 use crate::report::{BINS, Bin, Moved, Series};
+use crate::told::Told;
 use crate::world::{Change, Fail, What, World};
 
 /// How often production has backends look after their servers, in nanoseconds.
@@ -29,7 +30,8 @@ pub(crate) struct Surroundings {
     timeline: Vec<Change>,
     pub(crate) down: Vec<bool>,
     pub(crate) fail: Vec<Fail>,
-    gone: Vec<bool>,
+    pub(crate) gone: Vec<bool>,
+    pub(crate) told: Told,
     /// What the timeline makes of each speed, and whether the neighbour is on.
     pub(crate) factor: Vec<f64>,
     disturbed: Vec<bool>,
@@ -47,6 +49,7 @@ impl Surroundings {
             down: vec![false; n],
             fail: world.servers.iter().map(|s| s.fail).collect(),
             gone: vec![false; n],
+            told: Told::nothing(n),
             factor: vec![1.0; n],
             disturbed: vec![false; n],
             bin: Bin { assigned: vec![0; n], ..Bin::default() },
@@ -99,6 +102,9 @@ impl Run<'_> {
             self.rate = load * self.world.capacity() / self.unit;
             return;
         }
+        if self.tell(change) {
+            return;
+        }
         for index in change.servers.clone() {
             match change.what {
                 What::Speed(factor) => {
@@ -108,7 +114,7 @@ impl Run<'_> {
                 What::Fail(fail) => self.surroundings.fail[index] = fail,
                 What::Down(down) => self.set_down(index, down),
                 What::Remove => self.surroundings.gone[index] = true,
-                What::Load(_) => {}
+                What::Load(_) | What::Present(_) | What::Weight(_) | What::State(_) => {}
             }
         }
         if change.what == What::Remove {
@@ -187,7 +193,7 @@ impl Run<'_> {
             let kind = Kind::Production(Box::new(pattern.clone()));
             self.report.moved = moved(self.world, &kind, &gone);
         }
-        self.front.reload(self.world, &gone);
+        self.reload();
     }
 }
 

@@ -186,6 +186,12 @@ pub enum What {
     Load(f64),
     /// A reload takes them out of the configuration.
     Remove,
+    /// They are in the list of servers, with the weight and state that they have there, or are not.
+    Present(bool),
+    /// They are told another weight.
+    Weight(u16),
+    /// They are told another state.
+    State(model::ServerState),
 }
 
 /// Requests at least when a scenario is told with fewer servers.

@@ -56,3 +56,8 @@ fn checks_find_a_hang_in_time_and_a_rolling_restart_loses_nothing() {
 fn the_faults_of_the_real_program_are_foreseen() {
     assert_as_expected("faults");
 }
+
+#[test]
+fn what_becomes_of_a_list_that_changes_is_foreseen() {
+    assert_as_expected("membership");
+}
