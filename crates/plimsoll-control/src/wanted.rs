@@ -173,6 +173,15 @@ impl Wanted {
         find(&self.file, backend, server)
     }
 
+    /// The servers of a backend that discovery has found.
+    pub fn found(&self, backend: &str) -> impl Iterator<Item = &Server> {
+        let of = |config: &'_ Config| config.backends.iter().position(|spec| spec.name == backend);
+        let filed = of(&self.file).map_or(&[][..], |place| &self.file.backends[place].servers);
+        let based = of(&self.base).map_or(&[][..], |place| &self.base.backends[place].servers);
+        let filed: HashSet<&str> = filed.iter().map(|server| server.name.as_str()).collect();
+        based.iter().filter(move |server| !filed.contains(server.name.as_str()))
+    }
+
     /// What the file says of a server, or else discovery.
     pub fn base(&self, backend: &str, server: &str) -> Option<&Server> {
         find(&self.base, backend, server)

@@ -10,6 +10,7 @@ mod persisting;
 mod publishing;
 mod reloading;
 mod reporting;
+mod staying;
 mod succession;
 mod telling;
 

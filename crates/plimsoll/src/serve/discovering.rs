@@ -12,8 +12,9 @@ use plimsoll_proxy::notice;
 use serde_json::Value;
 
 use super::Running;
+use super::staying::{Staying, tell};
 
-/// How long further changes are waited for: a publication costs each worker some microseconds for every server.
+/// How long further changes are waited for: a publication makes all tables of its backend anew.
 const TOGETHER: Duration = Duration::from_millis(50);
 
 /// A configuration with its sources.
@@ -21,6 +22,8 @@ pub(super) struct Listed {
     /// As the file has it, its names resolved.
     pub(super) filed: Config,
     pub(super) sources: Sources,
+    /// Who goes on though no list names them.
+    pub(super) staying: Staying,
     /// When what has changed is to be taken.
     due: Option<Instant>,
 }
@@ -30,18 +33,19 @@ impl Listed {
     pub(super) async fn first(filed: Config, handed: &Value) -> Listed {
         let sources = Sources::default().next(&filed, handed);
         sources.listed(FIRST_ANSWER).await;
-        Listed { filed, sources, due: None }
+        Listed { filed, sources, staying: Vec::new(), due: None }
     }
 
     /// Asks the sources of another configuration; those that stay are kept.
     pub(super) fn next(&self, filed: Config) -> Listed {
         let sources = self.sources.next(&filed, &Value::Null);
-        Listed { filed, sources, due: None }
+        Listed { filed, sources, staying: self.staying.clone(), due: None }
     }
 
     /// Asks no source any more.
     pub(super) fn end(&mut self) {
         self.sources = Sources::default();
+        self.staying.clear();
     }
 
     /// What is to be in force.
@@ -68,7 +72,10 @@ impl Running {
     /// Goes over to the servers that are known now.
     pub(super) fn take_lists(&mut self) {
         self.listed.due = None;
-        self.wanted.discover(self.listed.whole());
+        let (base, staying) = self.based(&self.listed);
+        tell(&self.listed.staying, &staying);
+        self.listed.staying = staying;
+        self.wanted.discover(base);
         if let Err(error) = self.republish() {
             notice(&format!("the servers stay as they were: {error}"));
         }

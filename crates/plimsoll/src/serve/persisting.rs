@@ -32,7 +32,9 @@ impl Running {
         let prepared = persist::prepare(&main, backend, &written).map_err(Declined::Unkept)?;
         let file = wanted.file_with(backend, &lasting);
         let filed = std::mem::replace(&mut self.listed.filed, file.clone());
-        wanted.persisted(file, self.listed.whole(), backend, change);
+        let (base, staying) = self.based(&self.listed);
+        self.listed.staying = staying;
+        wanted.persisted(file, base, backend, change);
         let before = std::mem::replace(&mut self.wanted, wanted);
         let served = self.republish().map_err(|error| Declined::Unservable(error.to_string()));
         let is_served = served.is_ok();

@@ -119,10 +119,12 @@ impl Running {
         }
     }
 
-    fn take_configuration(&mut self, listed: Listed) -> Outcome {
+    fn take_configuration(&mut self, mut listed: Listed) -> Outcome {
         let before = Arc::clone(self.proxy.snapshot());
         let mut wanted = self.wanted.clone();
-        let ended = wanted.reload(listed.filed.clone(), listed.whole());
+        let (base, staying) = self.based(&listed);
+        listed.staying = staying;
+        let ended = wanted.reload(listed.filed.clone(), base);
         let config = wanted.compose();
         let prepared =
             self.exporters.prepare(config.tracing.as_ref()).map_err(|error| line(&Failed::Tracing(error)))?;

@@ -20,6 +20,7 @@ pub(super) fn interval() -> Interval {
 
 impl Running {
     pub(super) fn report(&mut self) {
+        self.look_at_staying();
         let limit = self.proxy.snapshot().config.limits.memory;
         self.proxy.report(resources::memory_in_use(limit));
         self.tell_the_rest();

@@ -1,11 +1,12 @@
 //! Name servers that lie: whatever they say, the last good servers stay, and nothing grows without bound.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::liar::{A, AAAA, Asked, Liar, Record, Say, address, alias};
 use crate::rig::memory;
 use crate::stage::{
-    before, names, servers, sites, soon, source, until_asked, until_failing, until_served_by,
+    before, names, servers, sites, soon, source, until_asked, until_failing, until_served_by, who,
 };
 use crate::support::Plimsoll;
 
@@ -161,4 +162,71 @@ fn a_long_ttl_is_not_waited_for_longer_than_a_minute_nor_a_short_one_asked_for_e
     soon("it is asked again", || if liar.questions() > before { Ok(()) } else { Err(()) });
     let took = began.elapsed();
     assert!(took > Duration::from_millis(2_500) && took < Duration::from_secs(6), "{took:?}");
+}
+
+/// A backend whose servers are checked four times a second.
+fn checked(liar: &Liar, port: u16) -> Plimsoll {
+    let program = before(&format!(
+        "discover = {{ dns = \"web.internal:{port}\", allow_empty = true, {} }}\nhealth = {{ path = \"/\", every = \"250ms\", every_down = \"250ms\", timeout = \"250ms\" }}",
+        liar.resolver()
+    ));
+    until_served_by(&program, &[ONE, TWO], port);
+    program
+}
+
+#[test]
+fn a_list_of_servers_that_fail_their_checks_takes_nobody_away() {
+    let port = sites(&[ONE, TWO]);
+    let liar = Liar::start(|asked| asked.addresses(&[ONE, TWO], 1));
+    let program = checked(&liar, port);
+    // Nobody listens there.
+    liar.say(|asked| asked.addresses(&[EVIL], 1));
+    let mixed = [EVIL, ONE, TWO].map(|address| format!("{address}:{port}")).into();
+    soon("it is named, and the others go on", || {
+        if names(&program) == mixed { Ok(()) } else { Err(names(&program)) }
+    });
+    until_asked(&program, 2);
+    let served: BTreeSet<String> = (0..20).map(|_| who(&program)).collect();
+    assert_eq!(served, [ONE, TWO].map(str::to_owned).into());
+    let goes_on = "too few of the servers that its list names can serve, so 2 that it names no longer go on";
+    assert!(program.stderr_lines().iter().any(|line| line.contains(goes_on)));
+    // A reload knows of them too.
+    program.signal(rustix::process::Signal::HUP);
+    soon("it is reloaded", || {
+        let is_reloaded = program.stderr_lines().iter().any(|line| line.contains(": reloaded "));
+        if is_reloaded { Ok(()) } else { Err(program.stderr_lines()) }
+    });
+    assert_eq!(names(&program), mixed);
+    // The truth.
+    liar.say(|asked| asked.addresses(&[ONE], 1));
+    until_served_by(&program, &[ONE], port);
+    assert!(
+        program
+            .stderr_lines()
+            .iter()
+            .any(|line| line.contains("only servers that its list names serve again"))
+    );
+}
+
+#[test]
+fn a_list_of_others_alone_is_gone_over_to_once_they_pass_their_checks() {
+    let port = sites(&[ONE, TWO, EVIL]);
+    let liar = Liar::start(|asked| asked.addresses(&[ONE, TWO], 1));
+    let program = checked(&liar, port);
+    liar.say(|asked| asked.addresses(&[EVIL], 1));
+    soon("the other one has taken over", || {
+        let served = who(&program);
+        assert!(served.starts_with("127."), "{served}");
+        if names(&program) == [format!("{EVIL}:{port}")].into() { Ok(()) } else { Err(names(&program)) }
+    });
+    assert_eq!(who(&program), EVIL);
+}
+
+#[test]
+fn a_list_that_may_be_empty_takes_those_away_who_pass_their_checks() {
+    let port = sites(&[ONE, TWO]);
+    let liar = Liar::start(|asked| asked.addresses(&[ONE, TWO], 1));
+    let program = checked(&liar, port);
+    liar.say(|asked| asked.answer(3, &[]));
+    soon("there is nobody", || if names(&program).is_empty() { Ok(()) } else { Err(names(&program)) });
 }
