@@ -24,12 +24,16 @@ class Asked:
 class Clients:
     def __init__(self, port, rate, patience, retries=0):
         self.port, self.rate, self.patience, self.retries = port, rate, patience, retries
-        self.idle, self.asked = [], []
+        self.idle, self.asked, self.stopped = [], [], False
+
+    def stop(self):
+        """No further request is begun."""
+        self.stopped = True
 
     async def run(self, began, seconds):
         """Asks from `began` (of the monotonic clock) on; returns when the last request is answered or given up."""
         under_way, number = set(), 0
-        while (due := number / self.rate) < seconds:
+        while (due := number / self.rate) < seconds and not self.stopped:
             late = began + due - time.monotonic()
             if late > 0:
                 await asyncio.sleep(late)

@@ -36,12 +36,12 @@ def free_port():
 class Origin:
     """A `plimsoll origin` that takes 10 ms for each answer, however many there are at once."""
 
-    def __init__(self, program):
-        self.program, self.port, self.control, self.process = program, free_port(), free_port(), None
+    def __init__(self, program, address="127.0.0.1", port=None):
+        self.program, self.address, self.port, self.control, self.process = program, address, port or free_port(), free_port(), None
 
     def start(self):
         self.process = subprocess.Popen(
-            [self.program, "origin", "--listen", f"127.0.0.1:{self.port}", "--control", f"127.0.0.1:{self.control}", "--delay", "10ms"],
+            [self.program, "origin", "--listen", f"{self.address}:{self.port}", "--control", f"127.0.0.1:{self.control}", "--delay", "10ms"],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
         if "listening" not in self.process.stdout.readline():
             raise RuntimeError("an origin does not start")

@@ -18,10 +18,17 @@ class Limits:
 
 
 class Plimsoll(Limits, peers.Plimsoll):
-    def text(self, number, servers):
+    """Lines of its own for what a fault needs beside."""
+    more = ""
+
+    def backend(self, servers):
         limit = f'max_requests = {self.at_once}\nqueue = {{ timeout = "500ms" }}' if self.at_once else ""
         if self.checked:
             limit = 'health = { path = "/healthz", every = "250ms", every_down = "250ms", timeout = "250ms" }'
+        return f"""servers = [{", ".join(f'"127.0.0.1:{port}"' for port in servers)}]
+{limit}"""
+
+    def text(self, number, servers):
         return f"""workers = {peers.WORKERS}
 [[listen]]
 bind = "127.0.0.1:{self.port}"
@@ -29,21 +36,27 @@ to = "web"
 [limits]
 requests_per_connection = 1000000
 [backend.web]
-servers = [{", ".join(f'"127.0.0.1:{port}"' for port in servers)}]
-{limit}
+{self.backend(servers)}
 [[route]]
 to = "web"
 timeout = {{ first_byte = "500ms" }}
 retry = {{ attempts = 1, on = ["connect", "reset", "timeout", "502", "503", "504"] }}
 [log]
 format = "off"
+{self.more}
 """
 
 
 class Nginx(Limits, peers.Nginx):
-    def text(self, number, servers):
+    """Where it sends requests, and lines of its server for what a fault needs beside."""
+    to, more = "http://web", ""
+
+    def upstream(self, servers):
         limit = f" max_conns={self.at_once}" if self.at_once else ""
         web = "".join(f"server 127.0.0.1:{port} max_fails=5 fail_timeout=10s{limit};" for port in servers)
+        return f"upstream web {{ zone web 1m; random two least_conn; {web} keepalive 64; }}"
+
+    def text(self, number, servers):
         temporary = "".join(f"{kind}_temp_path {self.path(kind)};" for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"])
         return f"""worker_processes {peers.WORKERS};
 pid {self.path("pid")};
@@ -58,25 +71,32 @@ http {{
   proxy_read_timeout 500ms;
   proxy_next_upstream error timeout http_502 http_503 http_504;
   proxy_next_upstream_tries 2;
-  upstream web {{ zone web 1m; random two least_conn; {web} keepalive 64; }}
+  {self.upstream(servers)}
   server {{
     listen 127.0.0.1:{self.port} backlog=4096;
-    location / {{ proxy_pass http://web; proxy_set_header Connection ""; }}
+    {self.more}
+    location / {{ proxy_pass {self.to}; proxy_set_header Connection ""; }}
   }}
 }}
 """
 
 
 class Haproxy(Limits, peers.Haproxy):
-    def text(self, number, servers):
+    """Lines of `global`, and sections of its own, for what a fault needs beside."""
+    more, sections, check = "", "", ""
+
+    def servers(self, servers):
         limit = f" maxconn {self.at_once}" if self.at_once else ""
         observe = "" if self.at_once else " check inter 2s downinter 1s fall 3 rise 2 observe layer7 error-limit 5 on-error mark-down"
         if self.checked:
             observe = " check inter 250ms fall 3 rise 2"
-        web = "\n".join(f"  server s{port} 127.0.0.1:{port}{observe}{limit}" for port in servers)
+        return "\n".join(f"  server s{port} 127.0.0.1:{port}{observe}{limit}" for port in servers)
+
+    def text(self, number, servers):
         return f"""global
   nbthread {peers.WORKERS}
   maxconn 8192
+  {self.more}
 defaults
   mode http
   timeout connect 500ms
@@ -92,10 +112,11 @@ defaults
 frontend f
   bind 127.0.0.1:{self.port} backlog 4096
   default_backend web
+{self.sections}
 backend web
   balance random(2)
-  option httpchk GET {"/healthz" if self.checked else "/"}
-{web}
+  option httpchk {self.check or ("GET /healthz" if self.checked else "GET /")}
+{self.servers(servers)}
 """
 
 
