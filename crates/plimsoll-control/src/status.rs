@@ -188,7 +188,7 @@ pub(crate) fn server(
         "state_for_seconds": seconds,
         "word": spoken.map(word),
         "check": check(of.last_check(place)),
-        "agent": agent(of.last_asked(place)),
+        "agent": agent(last_asked(snapshot, backend, place)),
         "failures": server.live.failures(),
         "ejections": server.live.ejections(),
         "in_flight": server.live.in_flight(),
@@ -213,6 +213,13 @@ fn word(spoken: &Spoken) -> Value {
         "by": spoken.told(),
         "for_seconds": since(spoken.since()),
     })
+}
+
+/// How asking a server's agent went the last time; nothing where nobody asks it any more.
+pub(crate) fn last_asked(snapshot: &Snapshot, backend: usize, place: usize) -> Option<LastCheck> {
+    let spec = &snapshot.config.backends[backend];
+    spec.agent_of(&spec.servers[place])?;
+    snapshot.backends[backend].last_asked(place)
 }
 
 /// How asking its agent went the last time; null without one.
@@ -279,4 +286,32 @@ fn quantile(durations: &Durations, share: f64) -> Value {
 
 fn milliseconds(micros: u64) -> f64 {
     micros as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Of a backend with this agent beside its only server.
+    fn snapshot(agent: Option<model::Agent>, previous: Option<&Snapshot>) -> Snapshot {
+        let (listen, server) = (":8080".to_owned(), "10.0.0.1:80".to_owned());
+        let mut config = plimsoll_config::from_flags(&[listen], &[server]).unwrap().config;
+        config.backends[0].agent = agent;
+        Snapshot::new(config, previous)
+    }
+
+    #[test]
+    fn an_agent_that_nobody_asks_any_more_is_not_said_to_say_nothing() {
+        let (every, timeout) = (Duration::from_secs(5), Duration::from_secs(2));
+        let agent = model::Agent { port: 9, address: None, every, timeout, send: String::new() };
+        let asked = snapshot(Some(agent), None);
+        asked.backends[0].asked(0, Err("connection refused"), Duration::ZERO, now());
+        let shown = |snapshot: &Snapshot| server(snapshot, None, (0, 0))["agent"].clone();
+        assert_eq!(shown(&asked)["reason"], "connection refused");
+        let plain = snapshot(None, Some(&asked));
+        assert!(plain.backends[0].last_asked(0).is_some(), "what was learned lasts");
+        assert_eq!((shown(&plain), last_asked(&plain, 0, 0)), (Value::Null, None));
+    }
 }

@@ -5,6 +5,7 @@ use plimsoll_proxy::Snapshot;
 
 use super::{Row, each, row};
 use crate::exposition::{Kind, Page, label};
+use crate::status::last_asked;
 
 /// Weights, shares and states.
 pub(super) fn wishes(page: &mut Page, snapshot: &Snapshot) {
@@ -27,13 +28,13 @@ pub(super) fn wishes(page: &mut Page, snapshot: &Snapshot) {
     each(page, ("plimsoll_server_ready", Kind::Gauge, help), &rows, is_ready);
 }
 
-/// Only of servers whose agents are asked, from the first time on.
+/// Only of servers whose agents are asked, from the first time on and for as long as they are.
 pub(super) fn agents(page: &mut Page, snapshot: &Snapshot) {
     let help = "Questions to the server's agent, by result.";
     let mut family = page.family("plimsoll_server_agent_questions_total", Kind::Counter, help);
-    for backend in &snapshot.backends {
+    for (number, backend) in snapshot.backends.iter().enumerate() {
         for (place, server) in backend.servers.iter().enumerate() {
-            let Some(last) = backend.last_asked(place) else { continue };
+            let Some(last) = last_asked(snapshot, number, place) else { continue };
             for (result, count) in [("answered", last.passed), ("failed", last.failed)] {
                 let labels = format!("{},{}", labels(&backend.name, &server.name), label("result", result));
                 family.sample(&labels, count);
