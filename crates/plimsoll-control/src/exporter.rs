@@ -8,8 +8,8 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io;
-use std::sync::LazyLock;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, LazyLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::collector::{Collector, Failure};
-use crate::exported::EXPORTED;
+use crate::exported::{EXPORTED, Sending};
 use crate::otlp;
 
 /// Requests that travel together, each with its attempts: some hundred KB.
@@ -66,6 +66,7 @@ struct Exporter {
     settings: Tracing,
     queue: SpanQueue,
     end: watch::Sender<Option<Instant>>,
+    sending: Arc<Sending>,
     thread: JoinHandle<()>,
 }
 
@@ -101,7 +102,7 @@ impl Exporters {
             Next::None => None,
             Next::New(exporter) => Some(exporter),
         };
-        EXPORTED.begin_anew();
+        EXPORTED.show(next.as_ref().map(|exporter| Arc::clone(&exporter.sending)));
         self.earlier.retain(|exporter| !exporter.thread.is_finished());
         self.earlier.extend(std::mem::replace(&mut self.current, next).map(Exporter::without_queue));
     }
@@ -126,10 +127,12 @@ impl Exporter {
         let (queue, receiver) = span_queue();
         let (end, ended) = watch::channel(None);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let sending = Arc::new(Sending::default());
         let sender = Sender {
             collector: Collector::new(settings),
             service: settings.service.clone(),
             end: ended,
+            sending: Arc::clone(&sending),
             told: None,
             is_failing: false,
         };
@@ -138,7 +141,7 @@ impl Exporter {
             // A name that is still being resolved must not hold anything up.
             runtime.shutdown_background();
         })?;
-        Ok(Exporter { settings: settings.clone(), queue, end, thread })
+        Ok(Exporter { settings: settings.clone(), queue, end, sending, thread })
     }
 
     /// Our own end of the queue is closed; its exporter ends when the last request's is.
@@ -154,6 +157,8 @@ struct Sender {
     service: String,
     /// When to have ended, once that is known.
     end: watch::Receiver<Option<Instant>>,
+    /// How it goes, for whoever looks.
+    sending: Arc<Sending>,
     /// When the operator was told last.
     told: Option<Instant>,
     is_failing: bool,
@@ -228,7 +233,7 @@ impl Sender {
                 }
                 Some(Err(failure)) => failure,
             };
-            EXPORTED.failed(&failure.reason);
+            EXPORTED.failed(&self.sending, &failure.reason);
             if !failure.is_passing || tries == TRIES || self.is_ending() {
                 EXPORTED.unsent.fetch_add(spans, Relaxed);
                 self.tell(&failure, spans);
@@ -248,7 +253,7 @@ impl Sender {
     fn delivered(&mut self, spans: u64, answer: &[u8]) {
         let (rejected, reason) = otlp::rejected(answer);
         let rejected = rejected.min(spans);
-        EXPORTED.succeeded(spans - rejected, rejected);
+        EXPORTED.succeeded(&self.sending, spans - rejected, rejected);
         if rejected > 0 {
             let reason: String = reason.chars().filter(|c| !c.is_control()).take(200).collect();
             self.tell(&Failure::lasting(format!("it rejects spans: {reason}")), rejected);
