@@ -81,7 +81,7 @@ pub struct Reading {
 #[derive(Debug)]
 pub struct Pressure {
     level: AtomicU8,
-    /// What the last reading was short of: its place in `Short::ALL`, or more.
+    /// What the level is for: its place in `Short::ALL`, or more.
     short: AtomicU8,
     past: Mutex<Past>,
     refused: AtomicU64,
@@ -115,7 +115,7 @@ impl Pressure {
         level(self.level.load(Relaxed))
     }
 
-    /// What the last reading was short of; nothing while the level only falls.
+    /// What the level is for; nothing while it only falls, whatever a lower one would be for.
     pub fn short(&self) -> Option<Short> {
         // A fact by itself too: with a level of another reading it is old by a moment.
         Short::ALL.get(usize::from(self.short.load(Relaxed))).copied()
@@ -146,6 +146,7 @@ impl Pressure {
         let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
         let lasting = reading.lag.min(std::mem::replace(&mut past.lag, reading.lag));
         let (wanted, short) = wanted(&Reading { lag: lasting, ..*reading }, before);
+        let short = short.filter(|_| wanted >= before);
         let next = if wanted >= before {
             past.lower_since = None;
             wanted
@@ -270,11 +271,19 @@ mod tests {
         assert_eq!(pressure.short(), Some(Short::Memory));
         pressure.judge(&memory(0.1), Millis(500));
         assert_eq!((pressure.level(), pressure.short()), (Level::All, None), "it falls");
-        let full = Reading { connections: 1.0, ..Reading::default() };
-        pressure.judge(&full, Millis(1_000));
-        assert_eq!(pressure.short(), Some(Short::Connections));
-        pressure.judge(&lag(900), Millis(1_500));
-        pressure.judge(&lag(900), Millis(2_000));
+        let full = Reading { connections: 0.91, ..memory(0.5) };
+        assert_eq!(pressure.judge(&full, Millis(1_000)), None);
+        assert_eq!(
+            (pressure.level(), pressure.short()),
+            (Level::All, None),
+            "connections are not what this is for"
+        );
+        let fallen = [1_500, 2_500, 3_500].map(|now| pressure.judge(&full, Millis(now)));
+        assert_eq!(fallen, [Level::Normal, Level::Low, Level::NoKeepAlive].map(|level| Some((level, None))));
+        pressure.judge(&full, Millis(4_000));
+        assert_eq!((pressure.level(), pressure.short()), (Level::NoKeepAlive, Some(Short::Connections)));
+        pressure.judge(&lag(900), Millis(4_500));
+        pressure.judge(&lag(900), Millis(5_000));
         assert_eq!(pressure.short(), Some(Short::Time));
         assert_eq!(Short::ALL.map(|short| short as usize), [0, 1, 2]);
     }
