@@ -44,7 +44,7 @@ pub fn parse_list(text: &[u8], max_requests: u32) -> Result<Vec<Server>, String>
 fn line(reason: &str) -> String {
     let mut shown: String =
         reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_REASON).collect();
-    if shown.len() < reason.len() {
+    if reason.chars().nth(LONGEST_REASON).is_some() {
         shown.push('…');
     }
     shown
@@ -287,6 +287,14 @@ mod tests {
             let reason = parse(text).unwrap_err();
             assert!(reason.contains(expected), "{text}: {reason}");
         }
+    }
+
+    #[test]
+    fn only_what_was_cut_has_an_ellipsis() {
+        // Two bytes that become one.
+        assert_eq!(line("item 1: a\u{85}b"), "item 1: a b");
+        let whole = "ä".repeat(LONGEST_REASON);
+        assert_eq!([line(&whole), line(&format!("{whole}ä"))], [whole.clone(), format!("{whole}…")]);
     }
 
     #[test]
