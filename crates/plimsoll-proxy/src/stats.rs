@@ -355,12 +355,12 @@ impl Stats {
         })
     }
 
-    /// A worker's runtime has been made; it knows how busy it is.
     /// How short the process is of what it needs.
     pub fn pressure(&self) -> &Pressure {
         &self.process.pressure
     }
 
+    /// A worker's runtime has been made; it knows how busy it is.
     pub(crate) fn runs(&self, worker: usize, runtime: RuntimeMetrics) {
         // A worker begins once.
         let _ = self.process.workers[worker].set(runtime);
