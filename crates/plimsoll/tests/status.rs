@@ -152,8 +152,9 @@ fn agents_and_collectors_that_fail_stand_on_top_and_retries_have_a_table() {
     let backend = &shown["backends"][0];
     assert_eq!(backend["retries_denied"], serde_json::json!({ "budget": 0, "time": 0 }));
     assert_eq!(backend["hedges"], serde_json::json!({ "won": 0, "lost": 0 }));
-    // A hundred in ten seconds without any request; one was taken, and the request has earned a fifth.
-    assert_eq!(backend["retry_budget"], 99);
+    // A hundred in ten seconds without any request; one was taken, and the request has earned a fifth. The rest comes back with time.
+    let left = backend["retry_budget"].as_u64();
+    assert!(left.is_some_and(|left| (99..=100).contains(&left)), "{left:?}");
     assert_eq!((&shown["tracing"]["failing"], &shown["tracing"]["exported"]), (&true.into(), &0.into()));
 }
 

@@ -1,7 +1,8 @@
 //! Words in a field of answers.
 
+use crate::process::Port;
 use crate::rig::until;
-use crate::stage::{Speaker, Speech, Stage};
+use crate::stage::{Speaker, Speech, Stage, status};
 use crate::support::{Client, Origin, Plimsoll, Step};
 
 const HEARD: &str = "agent = { header = \"X-Server-Word\" }";
@@ -31,9 +32,14 @@ fn a_word_in_an_answer_counts_and_stays_here() {
 fn a_trailer_is_no_word_and_goes_to_nobody() {
     let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
                   2\r\nok\r\n0\r\nX-Server-Word: down # in a trailer\r\nX-Other: 1\r\n\r\n";
-    let origin = Origin::scripted(vec![vec![Step::Read, Step::Send(answer.into()), Step::Serve]]);
+    let next = "HTTP/1.1 200 OK\r\nX-Server-Word: 50%\r\nContent-Length: 2\r\n\r\nok";
+    let exchange = |answer: &str| [Step::Read, Step::Send(answer.into())];
+    // The second request may come on a connection of its own.
+    let scripts = vec![[exchange(answer), exchange(next)].concat(), exchange(next).into()];
+    let (origin, admin) = (Origin::scripted(scripts), Port::reserve());
     let program = Plimsoll::start(&format!(
-        "[[listen]]\nbind = \"127.0.0.1:0\"\nto = \"heard\"\n[backend.heard]\nservers = [\"{}\"]\n{HEARD}\n",
+        "[admin]\nbind = \"{}\"\n[[listen]]\nbind = \"127.0.0.1:0\"\nto = \"heard\"\n[backend.heard]\nservers = [\"{}\"]\n{HEARD}\n",
+        admin.address(),
         origin.address()
     ));
     let mut client = Client::connect(program.address());
@@ -44,6 +50,11 @@ fn a_trailer_is_no_word_and_goes_to_nobody() {
         assert!(answer.trailers.0.is_empty(), "{answer:?}");
         assert!(answer.fields.all("x-server-word").is_empty(), "{answer:?}");
     }
+    // All that was said before is in force by then, and a share takes none of it back.
+    let server = || status(admin.address())["backends"][0]["servers"][0].clone();
+    until("the head of the second is heard", || server()["share"] == 0.5);
+    let seen = server();
+    assert_eq!((&seen["state"], &seen["word"]["line"]), (&"up".into(), &"50%".into()), "{seen}");
     assert!(!program.stderr_lines().iter().any(|line| line.contains("says in an answer")));
 }
 

@@ -203,10 +203,10 @@ impl Stage {
 
     /// What `/status` says of a server, or nothing while nobody answers.
     pub(crate) fn seen(&self, name: &str) -> Value {
-        let mut client = Client::connect(self.admin.address());
-        client.send(b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        let Answer::Whole(answer) = client.answer() else { return Value::Null };
-        let status: Value = serde_json::from_slice(&answer.body).expect("JSON");
+        let status = status(self.admin.address());
+        if status.is_null() {
+            return status;
+        }
         let servers = status["backends"][0]["servers"].as_array().expect("a list").clone();
         let mut server = servers.into_iter().find(|server| server["name"] == name).expect("it is there");
         server["pid"] = status["pid"].clone();
@@ -248,6 +248,14 @@ impl Stage {
         client.send(&get("/"));
         client.answer().whole().status
     }
+}
+
+/// What `/status` says, or nothing while nobody answers.
+pub(crate) fn status(admin: SocketAddr) -> Value {
+    let mut client = Client::connect(admin);
+    client.send(b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let Answer::Whole(answer) = client.answer() else { return Value::Null };
+    serde_json::from_slice(&answer.body).expect("JSON")
 }
 
 fn text(speakers: &[Speaker], (admin, port): (&Port, &Port), more: &str, keys: &str) -> String {
