@@ -386,23 +386,24 @@ mod tests {
 
     #[test]
     fn who_serves_the_configuration_before_looks_no_server_up() {
-        let servers = |n: u32| (0..n).map(|n| format!("10.{}.{}.1:80", n / 250, n % 250)).collect::<Vec<_>>();
-        let config = |n| plimsoll_config::from_flags(&[":8080".to_owned()], &servers(n)).unwrap().config;
         let mut dice = Dice::new(5);
-        let first = Arc::new(Snapshot::new(config(10_000), None));
-        let second = Arc::new(Snapshot::new(config(9_999), Some(&first)));
-        let third = Arc::new(Snapshot::new(config(9_998), Some(&second)));
-        let view = View::new(first, std::iter::empty(), None, &mut dice);
-        // The best of some: the machine may do other things.
-        let least = |next: &Arc<Snapshot>| {
-            let take = || {
-                let began = std::time::Instant::now();
-                let pools = view.backends[0].pools_of(&next.backends[0]);
-                (began.elapsed(), drop(pools)).0
-            };
-            (0..10).map(|_| take()).min().unwrap()
-        };
-        let (in_turn, late) = (least(&second), least(&third));
-        assert!(in_turn * 3 < late, "{in_turn:?}, and {late:?} for who has missed one");
+        let first = Arc::new(Snapshot::new(config(&[1, 2, 3]), None));
+        let second = Snapshot::new(config(&[3, 4, 1]), Some(&first));
+        let third = Snapshot::new(config(&[3, 1]), Some(&second));
+        let view = View::new(Arc::clone(&first), std::iter::empty(), None, &mut dice);
+        let before = &first.backends[0];
+        assert_eq!(second.backends[0].kept(before), Some((&[2, u32::MAX, 0][..], &[1][..])));
+        assert_eq!(third.backends[0].kept(before), None, "who has missed one has to look");
+        let pools = |next: &Snapshot| view.backends[0].pools_of(&next.backends[0]);
+        let (in_turn, late) = (pools(&second), pools(&third));
+        let mine = &view.backends[0].pools;
+        for [pool, expected] in [[&in_turn[0], &mine[2]], [&in_turn[2], &mine[0]]] {
+            assert!(Rc::ptr_eq(pool, expected));
+        }
+        assert!(
+            Rc::ptr_eq(&late[0], &in_turn[0]) && Rc::ptr_eq(&late[1], &in_turn[2]),
+            "the same either way"
+        );
+        assert!(!mine.iter().any(|pool| Rc::ptr_eq(pool, &in_turn[1])), "a new server has a pool of its own");
     }
 }
