@@ -11,7 +11,7 @@ const LANES: usize = 8;
 /// Servers that are looked at together, some in each lane.
 const BLOCK: usize = 4 * LANES;
 /// Blocks whose highest parts are noted before one is looked at again.
-const SPAN: usize = 64;
+const SPAN: usize = 32;
 /// Of fewer servers of a weight each is looked at by itself.
 const FEW: usize = 8;
 
