@@ -19,8 +19,8 @@ use crate::world::{Change, Fail, What, World};
 /// How often production has backends look after their servers, in nanoseconds.
 const TICK: u64 = 500_000_000;
 
-/// Keys that a membership change is judged by: ten to each slot of the smallest hash table.
-const KEYS: u64 = 10 * 65_537;
+/// Keys that a membership change is judged by: eight to each slot of the smallest hash table, and, to within nine, one to each of the next.
+const KEYS: u64 = 8 * 65_537;
 /// Bins of a series when nothing is said.
 const USUAL_BINS: f64 = 120.0;
 
