@@ -3,15 +3,14 @@
 //! A request takes a worker's [`View`] once and keeps it to the end, so it never sees two configurations. What is learned about
 //! servers lives in `plimsoll-traffic`'s shared cells and goes on from one snapshot to the next by identity.
 
-use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll_config::model::{Action, Address, Config, Hedge, Priority, Retry, RouteTimeouts, Timeouts};
+use plimsoll_config::model::{Action, Config, Hedge, Priority, Retry, RouteTimeouts, Timeouts};
 use plimsoll_http::Limits;
 use plimsoll_traffic::time::START;
-use plimsoll_traffic::{Backend, Balancer, Dice, Memory, Millis, Pace, Router, Savings, Server};
+use plimsoll_traffic::{Backend, Balancer, Dice, Memory, Millis, Pace, Router, Savings};
 
 use crate::limits::{LimitTotals, Limiter};
 use crate::pool::Pool;
@@ -299,40 +298,26 @@ impl Upstream {
 
     /// The pools of these servers, with those of servers that it has itself.
     fn pools_of(&self, backend: &Backend) -> Vec<Rc<Pool>> {
-        let before = self.balancer.backend();
-        if let Some((places, _)) = backend.kept(before) {
-            let pool = |place: &u32| self.pools.get(*place as usize).map_or_else(Rc::default, Rc::clone);
-            return places.iter().map(pool).collect();
-        }
-        // This worker was given nothing of what came between.
-        let before = before.servers.iter().zip(&self.pools);
-        let before: HashMap<_, _> = before.map(|(server, pool)| (identity(server), pool)).collect();
         let pool =
-            |server: &Server| before.get(&identity(server)).map_or_else(Rc::default, |pool| Rc::clone(pool));
-        backend.servers.iter().map(pool).collect()
+            |place: Option<usize>| place.map_or_else(Rc::default, |place| Rc::clone(&self.pools[place]));
+        backend.kept(self.balancer.backend()).places().map(pool).collect()
     }
 
     /// Closes the idle connections to servers that `next`, of the same name, does not have.
     fn retire_pools(&self, next: &Upstream) {
         let (old, new) = (self.balancer.backend(), next.balancer.backend());
         if std::ptr::eq(old, new) {
-            return;
+            return; // nothing is gone
         }
-        if let Some((_, gone)) = new.kept(old) {
-            gone.iter().for_each(|&place| self.pools[place as usize].retire());
-            return;
-        }
-        let kept: HashSet<*const Pool> = next.pools.iter().map(Rc::as_ptr).collect();
-        self.pools.iter().filter(|pool| !kept.contains(&Rc::as_ptr(pool))).for_each(|pool| pool.retire());
+        new.kept(old).gone().for_each(|place| self.pools[place].retire());
     }
-}
-
-fn identity(server: &Server) -> (&str, &Address) {
-    (&server.name, &server.address)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+    use std::collections::HashMap;
+
     use super::*;
 
     fn config(servers: &[u32]) -> Config {
@@ -392,8 +377,11 @@ mod tests {
         let third = Snapshot::new(config(&[3, 1]), Some(&second));
         let view = View::new(Arc::clone(&first), std::iter::empty(), None, &mut dice);
         let before = &first.backends[0];
-        assert_eq!(second.backends[0].kept(before), Some((&[2, u32::MAX, 0][..], &[1][..])));
-        assert_eq!(third.backends[0].kept(before), None, "who has missed one has to look");
+        let (known, found) = (second.backends[0].kept(before), third.backends[0].kept(before));
+        assert!(matches!(known, Cow::Borrowed(_)));
+        assert!(known.places().eq([Some(2), None, Some(0)]) && known.gone().eq([1]));
+        assert!(matches!(found, Cow::Owned(_)), "who has missed one has to look");
+        assert!(found.places().eq([Some(2), Some(0)]) && found.gone().eq([1]), "and finds the same");
         let pools = |next: &Snapshot| view.backends[0].pools_of(&next.backends[0]);
         let (in_turn, late) = (pools(&second), pools(&third));
         let mine = &view.backends[0].pools;

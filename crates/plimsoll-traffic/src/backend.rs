@@ -7,6 +7,7 @@
 use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::{Mutex, MutexGuard};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -205,10 +206,13 @@ impl Backend {
         members.any(|&member| member != this && !tried.contains(&member) && !is_barred(member))
     }
 
-    /// For each server its place in `old`, if this is what came next after `old` ([`u32::MAX`] if it was not there), and the places of those that are gone
-    /// since. `None` where something else came between.
-    pub fn kept(&self, old: &Backend) -> Option<(&[u32], &[u32])> {
-        self.kept.of(&old.kept)
+    /// Which servers it has of `old`: known if it came next after that, else found out now, at the price of looking all of them up.
+    pub fn kept(&self, old: &Backend) -> Cow<'_, Kept> {
+        if self.kept.is_of(&old.kept) {
+            return Cow::Borrowed(&self.kept);
+        }
+        let places = stays::places(&identities(&old.servers), &identities(&self.servers));
+        Cow::Owned(Kept::new(&places, Some((&old.kept, old.servers.len()))))
     }
 
     /// The tables of the tier of that rank, and the servers that they speak of.
@@ -227,23 +231,15 @@ fn gradient(spec: &model::Backend, known: Option<&Server>) -> Option<Arc<Gradien
     Some(known.map_or_else(|| Arc::new(Gradient::new(rules)), Arc::clone))
 }
 
-impl Backend {
-    /// For each server of `before` its place here, by identity.
-    pub(crate) fn places_of(&self, before: &Backend) -> Vec<Option<u32>> {
-        let identities = |backend: &'_ Backend| -> Vec<_> {
-            backend.servers.iter().map(|s| (s.name.clone(), s.address.clone())).collect()
-        };
-        let places = stays::places(&identities(self), &identities(before));
-        places.into_iter().map(|place| place.map(|place| place as u32)).collect()
-    }
-}
-
 /// For each server its place in the backend before, by identity.
 fn places(spec: &model::Backend, previous: Option<&Backend>) -> Vec<Option<usize>> {
-    let before = previous.map_or(&[][..], |previous| &previous.servers);
-    let old: Vec<_> = before.iter().map(|s| (&*s.name, &s.address)).collect();
+    let old = previous.map_or_else(Vec::new, |previous| identities(&previous.servers));
     let new: Vec<_> = spec.servers.iter().map(|s| (s.name.as_str(), &s.address)).collect();
     stays::places(&old, &new)
+}
+
+fn identities(servers: &[Server]) -> Vec<(&str, &model::Address)> {
+    servers.iter().map(|server| (&*server.name, &server.address)).collect()
 }
 
 fn rules(spec: &model::Queue) -> Rules {

@@ -1,13 +1,13 @@
 //! Which servers a backend took over from the one before it, worked out once, for all that workers keep by server.
 //!
 //! In goes what `stays` found by identity; out come places, for a worker that serves exactly the backend before. Without it every worker would look
-//! all servers up itself, on the thread that requests wait for: 4 ms for 10,000 of them. One that serves another backend yet is given nothing, and has to look.
+//! all servers up itself, on the thread that requests wait for: 4 ms for 10,000 of them. For one that serves an older backend yet, another is made.
 
 use std::sync::Arc;
 
 /// Which backend it is, and how it came of the one before.
-#[derive(Debug)]
-pub(crate) struct Kept {
+#[derive(Debug, Clone)]
+pub struct Kept {
     /// Another one for each backend.
     own: Arc<()>,
     before: Option<Arc<()>>,
@@ -18,7 +18,7 @@ pub(crate) struct Kept {
 }
 
 /// It was not there before.
-pub(crate) const NEW: u32 = u32::MAX;
+const NEW: u32 = u32::MAX;
 
 impl Kept {
     /// `before` is how the backend before stands, and how many servers it has.
@@ -33,10 +33,19 @@ impl Kept {
         }
     }
 
-    /// By server its place in `old`, and the places there of those that are gone; `None` if `old` is not the one before.
-    pub(crate) fn of(&self, old: &Kept) -> Option<(&[u32], &[u32])> {
-        let before = self.before.as_ref()?;
-        Arc::ptr_eq(before, &old.own).then_some((&*self.places, &*self.gone))
+    /// Whether it tells of servers of that backend.
+    pub(crate) fn is_of(&self, old: &Kept) -> bool {
+        self.before.as_ref().is_some_and(|before| Arc::ptr_eq(before, &old.own))
+    }
+
+    /// By server: its place in the backend before; `None` of one that was not there.
+    pub fn places(&self) -> impl Iterator<Item = Option<usize>> {
+        self.places.iter().map(|&place| (place != NEW).then_some(place as usize))
+    }
+
+    /// The places there of those that are gone.
+    pub fn gone(&self) -> impl Iterator<Item = usize> {
+        self.gone.iter().map(|&place| place as usize)
     }
 }
 
@@ -45,12 +54,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_worker_that_serves_another_backend_is_given_no_places() {
+    fn tells_of_the_backend_before_alone() {
         let first = Kept::new(&[None, None, None], None);
         let second = Kept::new(&[Some(2), None, Some(0)], Some((&first, 3)));
         let third = Kept::new(&[Some(0), Some(1), Some(2)], Some((&second, 3)));
-        assert_eq!(second.of(&first), Some((&[2, NEW, 0][..], &[1][..])));
-        assert_eq!(third.of(&second), Some((&[0, 1, 2][..], &[][..])));
-        assert_eq!((third.of(&first), first.of(&third), first.of(&first)), (None, None, None));
+        assert!(second.places().eq([Some(2), None, Some(0)]) && second.gone().eq([1]));
+        assert!(third.places().eq([Some(0), Some(1), Some(2)]) && third.gone().count() == 0);
+        assert!(second.is_of(&first) && third.is_of(&second));
+        assert!(!third.is_of(&first) && !first.is_of(&third) && !first.is_of(&first));
     }
 }

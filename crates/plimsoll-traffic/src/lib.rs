@@ -58,6 +58,7 @@ pub use gradient::Limit;
 pub use hashing::hash_key;
 pub use health::{Condition, LastCheck, Remembered, State, Turn};
 pub use hedge::{NoHedge, hedge_delay};
+pub use kept::Kept;
 pub use lease::Lease;
 pub use limit::{ClientSlot, Gate, GateSlot, PerClient};
 pub use memory::Memory;

@@ -96,9 +96,13 @@ impl Balancer {
     /// Goes on with what `before` has heard of those that stay and take requests.
     fn remember(&self, before: &Balancer) {
         if let (Policy::Prequal(prequal), Policy::Prequal(old)) = (&self.policy, &before.policy) {
-            let places = self.backend.places_of(&before.backend);
-            prequal
-                .remember(old, |server| places[server as usize].filter(|&place| self.server(place).takes()));
+            let mut here = vec![None; before.backend.servers.len()];
+            for (place, old) in (0..).zip(self.backend.kept(&before.backend).places()) {
+                if let Some(old) = old.filter(|_| self.server(place).takes()) {
+                    here[old] = Some(place);
+                }
+            }
+            prequal.remember(old, |server| here[server as usize]);
         }
     }
 
