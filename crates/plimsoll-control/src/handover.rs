@@ -24,8 +24,9 @@ use crate::admin_server::Admin;
 
 /// Tells a process that its standard input is a handover.
 const VARIABLE: &str = "PLIMSOLL_HANDOVER";
-/// Longest description, in bytes, and most sockets that are believed. As many orders as there can be take 40 MB.
-const LARGEST: usize = 256 << 20;
+/// The most that one process tells another, at the start and at the end, in bytes. As many orders as there can be take 40 MB.
+pub const LARGEST: usize = 256 << 20;
+/// Most sockets that are believed.
 const MOST_SOCKETS: u64 = 65_536;
 /// How long one step may take between two processes on one machine.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -6,7 +6,7 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
-use plimsoll_control::handover::{Given, GivenDoor};
+use plimsoll_control::handover::{Given, GivenDoor, LARGEST};
 use plimsoll_control::reload::{Outcome, Watch};
 use plimsoll_proxy::{Snapshot, notice, now_micros};
 use rustix::net::{Shutdown, shutdown};
@@ -18,9 +18,8 @@ use tokio::sync::oneshot;
 use super::Running;
 use crate::upgrade::{self, Upgrade, limits};
 
-/// Bytes that are read at once, and at most in all: what an old process says last are its rate limits.
+/// Bytes that are read at once of what an old process says last: its rate limits.
 const READ: usize = 64 << 10;
-const LAST: usize = 256 << 20;
 
 /// The process before this one, until it has taken notice that this one serves.
 pub(super) struct Old {
@@ -39,7 +38,7 @@ impl Old {
     /// Waits until it has ended or handed over: it says no more. Never ready for none. May be dropped and asked again.
     pub(super) async fn end(old: Option<&mut Old>) {
         let Some(old) = old else { return std::future::pending().await };
-        while old.said.len() < LAST {
+        while old.said.len() < LARGEST {
             old.said.reserve(READ);
             if !old.stream.read_buf(&mut old.said).await.is_ok_and(|n| n > 0) {
                 return;
