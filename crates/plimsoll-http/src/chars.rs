@@ -1,6 +1,6 @@
 //! Which bytes may stand where: tables for the grammar of RFC 9110 and 9112.
 //!
-//! What is long, names and values, is looked through sixteen bytes at a time: see `lanes`.
+//! What is long, names, values and targets, is looked through sixteen bytes at a time: see `lanes`.
 
 use crate::lanes::value_len;
 

@@ -2,7 +2,7 @@
 //!
 //! In go events with their time in nanoseconds, out comes the next. A four-way heap, a third fewer cache lines than the
 //! standard binary one when it is deep, in which nothing that chance decides is a branch: who of four comes first is worked out, and
-//! what an event makes takes its place without another one being moved there first. (Seven mispredicted branches an event were two once.)
+//! what an event makes takes its place without another one being moved there first. (Mispredicted branches went from nine an event to two or three.)
 //! It must never reorder events of one instant.
 
 use std::hint::select_unpredictable;

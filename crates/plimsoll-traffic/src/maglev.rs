@@ -7,7 +7,7 @@
 use crate::maglev_fill;
 
 /// Table sizes, primes, each with the most servers it is for: the smaller one of the paper, eight times that (the paper has ten; with 2^19 - 1 a change of one of
-/// 10,000 servers takes 10 ms), and Envoy's largest. The fullest server has at most one slot more than the mean, so 1 % more up to 5,242 servers and 2 % up
+/// 10,000 servers takes a fifth less), and Envoy's largest. The fullest server has at most one slot more than the mean, so 1 % more up to 5,242 servers and 2 % up
 /// to 10,240. The steps are wide because a change of size moves nearly every key.
 const SIZES: [(usize, usize); 3] = [(655, 65_537), (10_240, 524_287), (usize::MAX, 5_000_011)];
 /// Slots looked at for a key before the caller should scan instead; reached only when nearly all servers are out.
