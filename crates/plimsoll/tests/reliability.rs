@@ -37,7 +37,7 @@ fn every_kind_of_loss_is_noticed() {
 
 #[test]
 fn reloads_and_an_upgrade_are_measured_and_lose_nothing() {
-    let arguments = ["--what", "both", "--seconds", "6", "--only", "Plimsoll"];
+    let arguments = ["--what", "both", "--seconds", "6", "--patience", "60", "--only", "Plimsoll"];
     let Some(output) = measure(&arguments) else { return };
     let said = expect_success(&output);
     assert!(said.contains("| 5 of 5 | 1 of 1 |"), "{said}");
