@@ -64,7 +64,7 @@ impl Sources {
             let place = spec.source.to_string();
             let before = own().find(|source| source.origin.spec.source.to_string() == place);
             let before = before.and_then(|source| source.origin.known().servers);
-            let before = before.or_else(|| recall(handed, &backend.name, &place));
+            let before = before.or_else(|| recall(handed, &backend.name, &place, "servers"));
             Some(Arc::new(Source::start(&backend.name, spec, before, &self.news)))
         });
         Sources { all: all.collect(), news: Arc::clone(&self.news) }
@@ -116,23 +116,35 @@ impl Sources {
         }
     }
 
-    /// The last good lists, for another process.
+    /// The last good lists, for another process, and who stays though a list does not name them.
     #[must_use]
-    pub fn handed(&self) -> Value {
+    pub fn handed(&self, staying: &[(String, Vec<Server>)]) -> Value {
         let listed = self.origins().into_iter().filter_map(|origin| {
             let servers = origin.known().servers?;
             let servers: Vec<Value> = servers.iter().map(settings).collect();
+            let staying = staying.iter().filter(|(backend, _)| *backend == origin.backend);
+            let staying: Vec<Value> = staying.flat_map(|(_, servers)| servers.iter().map(settings)).collect();
             let source = origin.spec.source.to_string();
-            Some(json!({ "backend": origin.backend, "source": source, "servers": servers }))
+            Some(json!({ "backend": origin.backend, "source": source, "servers": servers, "staying": staying }))
         });
         listed.collect()
     }
+
+    /// By backend, who stays though no list names them, as [`Sources::handed`] put them.
+    #[must_use]
+    pub fn staying(&self, handed: &Value) -> Vec<(String, Vec<Server>)> {
+        let all = self.origins().into_iter().filter_map(|origin| {
+            let staying = recall(handed, &origin.backend, &origin.spec.source.to_string(), "staying")?;
+            (!staying.is_empty()).then(|| (origin.backend.clone(), staying.to_vec()))
+        });
+        all.collect()
+    }
 }
 
-/// The list of that source; none if it is not understood.
-fn recall(handed: &Value, backend: &str, source: &str) -> Option<Arc<[Server]>> {
+/// Servers of that source; none if they are not understood.
+fn recall(handed: &Value, backend: &str, source: &str, what: &str) -> Option<Arc<[Server]>> {
     let is_that = |one: &&Value| one["backend"] == backend && one["source"] == source;
-    let servers = &handed.as_array()?.iter().find(is_that)?["servers"];
+    let servers = &handed.as_array()?.iter().find(is_that)?[what];
     let servers = servers.as_array()?.iter().map(read_settings).collect::<Option<Vec<Server>>>()?;
     let names: HashSet<&str> = servers.iter().map(|server| server.name.as_str()).collect();
     (names.len() == servers.len()).then(|| servers.into())
@@ -202,15 +214,19 @@ mod tests {
         let (path, config) = list("handed", text);
         let first = Sources::default().next(&config, &Value::Null);
         first.listed(ENOUGH).await;
-        let handed = first.handed();
+        let staying = vec![("b".to_owned(), vec![Server::new("gone", "127.0.0.1:3".parse().unwrap())])];
+        let handed = first.handed(&staying);
         std::fs::remove_file(&path).unwrap();
         let second = Sources::default().next(&config, &handed);
+        assert_eq!(second.staying(&handed), staying);
+        assert!(second.staying(&first.handed(&[])).is_empty());
         assert_eq!(second.origins()[0].known().servers, first.origins()[0].known().servers);
         assert_eq!(names(&second, &config), ["127.0.0.1:1", "two", "unix:/run/a.sock"]);
         let other = self::config("discover = { file = \"/nowhere/else.json\" }");
-        assert!(Sources::default().next(&other, &handed).origins()[0].known().servers.is_none());
+        let other = Sources::default().next(&other, &handed);
+        assert!(other.origins()[0].known().servers.is_none() && other.staying(&handed).is_empty());
         for odd in [json!(7), json!([7]), json!([{ "backend": "b", "source": "x", "servers": 7 }])] {
-            assert_eq!(recall(&odd, "b", "x"), None, "{odd}");
+            assert_eq!(recall(&odd, "b", "x", "servers"), None, "{odd}");
         }
     }
 

@@ -215,7 +215,7 @@ async fn begin(config: Config, given: Option<&mut Given>) -> (Listed, Wanted) {
         None => Default::default(),
     };
     let listed = Listed::first(config, &handed).await;
-    let mut wanted = Wanted::new(listed.filed.clone(), listed.whole());
+    let mut wanted = Wanted::new(listed.filed.clone(), listed.recalled());
     tell_ended(wanted.recall(&ordered));
     (listed, wanted)
 }

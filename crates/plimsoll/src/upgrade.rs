@@ -12,7 +12,6 @@ use std::process::Child;
 use std::time::Duration;
 
 use plimsoll_control::admin_server::Admin;
-use plimsoll_control::discovery::Sources;
 use plimsoll_control::handover::{self, READY, Told};
 use plimsoll_control::reload::Outcome;
 use plimsoll_control::systemd;
@@ -52,7 +51,7 @@ impl Upgrade {
         program: &Path,
         proxy: &Proxy,
         admins: &[Admin],
-        sources: &Sources,
+        discovered: Value,
         wanted: &Wanted,
     ) -> Result<Upgrade, String> {
         judge(program)?;
@@ -61,7 +60,7 @@ impl Upgrade {
         let bound = proxy.sockets();
         let sockets: Vec<_> = bound.iter().flat_map(|(_, sockets)| *sockets).map(AsFd::as_fd).collect();
         let (learned, limits) = (learned(proxy), limits::told(proxy));
-        let told = Told { learned, limits, discovered: sources.handed(), wanted: wanted.handover() };
+        let told = Told { learned, limits, discovered, wanted: wanted.handover() };
         let (child, stream) = handover::start(program, &arguments, &sockets, admins, told).map_err(failed)?;
         stream.set_nonblocking(true).map_err(failed)?;
         let stream = UnixStream::from_std(stream).map_err(failed)?;

@@ -33,7 +33,8 @@ impl Listed {
     pub(super) async fn first(filed: Config, handed: &Value) -> Listed {
         let sources = Sources::default().next(&filed, handed);
         sources.listed(FIRST_ANSWER).await;
-        Listed { filed, sources, staying: Vec::new(), due: None }
+        let staying = sources.staying(handed);
+        Listed { filed, sources, staying, due: None }
     }
 
     /// Asks the sources of another configuration; those that stay are kept.
@@ -48,11 +49,16 @@ impl Listed {
         self.staying.clear();
     }
 
-    /// What is to be in force.
+    /// What the file and discovery say.
     pub(super) fn whole(&self) -> Config {
         let mut config = self.filed.clone();
         self.sources.fill(&mut config);
         config
+    }
+
+    /// What another process should know.
+    pub(super) fn handed(&self) -> Value {
+        self.sources.handed(&self.staying)
     }
 
     /// Waits until lists that have changed are to be taken. May be dropped and asked again.

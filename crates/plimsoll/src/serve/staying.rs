@@ -14,8 +14,22 @@ use plimsoll_proxy::{Snapshot, notice};
 use super::Running;
 use super::discovering::Listed;
 
-/// By backend, how many stay.
-pub(super) type Staying = Vec<(String, usize)>;
+/// By backend, who stays.
+pub(super) type Staying = Vec<(String, Vec<Server>)>;
+
+impl Listed {
+    /// What is to be in force of the first configuration: with those who stayed in the process before this one. Whether they are still needed, this one's own checks say.
+    pub(super) fn recalled(&self) -> Config {
+        let mut config = self.whole();
+        for (name, staying) in &self.staying {
+            let is_theirs = |spec: &&mut Backend| spec.name == *name && spec.check.is_some();
+            let Some(spec) = config.backends.iter_mut().find(is_theirs) else { continue };
+            let others = others(spec, staying.iter().cloned());
+            spec.servers.extend(others);
+        }
+        config
+    }
+}
 
 impl Running {
     /// What the file and discovery say, with those who stay.
@@ -24,8 +38,8 @@ impl Running {
         for (spec, filed) in config.backends.iter_mut().zip(&listed.filed.backends) {
             let stay = who_stays(spec, filed.servers.len(), self.proxy.snapshot(), &self.wanted);
             if !stay.is_empty() {
-                staying.push((spec.name.clone(), stay.len()));
-                spec.servers.extend(stay);
+                spec.servers.extend_from_slice(&stay);
+                staying.push((spec.name.clone(), stay));
             }
         }
         (config, staying)
@@ -43,9 +57,10 @@ impl Running {
 /// Tells the operator where servers begin to stay, and where they do no longer.
 pub(super) fn tell(before: &Staying, now: &Staying) {
     let has = |all: &Staying, name: &str| all.iter().any(|(backend, _)| backend == name);
-    for (backend, count) in now.iter().filter(|(backend, _)| !has(before, backend)) {
+    for (backend, staying) in now.iter().filter(|(backend, _)| !has(before, backend)) {
         notice(&format!(
-            "backend {backend}: too few of the servers that its list names can serve, so {count} that it names no longer go on"
+            "backend {backend}: too few of the servers that its list names can serve, so {} that it names no longer go on",
+            staying.len()
         ));
     }
     for (backend, _) in before.iter().filter(|(backend, _)| !has(now, backend)) {
@@ -67,10 +82,15 @@ fn who_stays(spec: &Backend, filed: usize, in_force: &Snapshot, wanted: &Wanted)
     if named.is_empty() || well > 0 && well * 100 >= spec.panic as usize * named.len() {
         return Vec::new();
     }
-    let names: HashSet<_> = spec.servers.iter().map(|server| server.name.as_str()).collect();
-    let addresses: HashSet<_> = spec.servers.iter().map(|server| &server.address).collect();
-    let left = serving.iter().filter(|s| !names.contains(s.name.as_str()) && !addresses.contains(&s.address));
     // As discovery found them: what was ordered about them goes on by itself.
     let found: HashMap<&str, &Server> = wanted.found(&spec.name).map(|s| (s.name.as_str(), s)).collect();
-    left.filter_map(|s| found.get(s.name.as_str()).copied().cloned()).take(MOST_DISCOVERED).collect()
+    let left = others(spec, serving.into_iter().filter_map(|s| found.get(s.name.as_str()).copied().cloned()));
+    left.into_iter().take(MOST_DISCOVERED).collect()
+}
+
+/// Those whose name and address nobody has.
+fn others(spec: &Backend, servers: impl Iterator<Item = Server>) -> Vec<Server> {
+    let names: HashSet<_> = spec.servers.iter().map(|server| server.name.as_str()).collect();
+    let addresses: HashSet<_> = spec.servers.iter().map(|server| &server.address).collect();
+    servers.filter(|s| !names.contains(s.name.as_str()) && !addresses.contains(&s.address)).collect()
 }

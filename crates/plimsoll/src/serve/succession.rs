@@ -98,7 +98,7 @@ impl Running {
     }
 
     fn start_upgrade(&self, program: &Path) -> Result<Upgrade, String> {
-        Upgrade::start(program, &self.proxy, &self.admin, &self.listed.sources, &self.wanted)
+        Upgrade::start(program, &self.proxy, &self.admin, self.listed.handed(), &self.wanted)
     }
 
     /// True if a new process serves now. Then this one takes no more clients, and has told it what it counted meanwhile, before anybody hears of it.

@@ -1,11 +1,11 @@
 //! What a reload and an upgrade keep: lists, and what is known about their servers, whoever is dead meanwhile.
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use crate::liar::{Liar, Say};
-use crate::process::Port;
 use crate::stage::{
-    before, configuration, names, sites, soon, source, status, until_failing, until_served_by, who,
+    before, configuration, names, sites, soon, source, status, until_failing, until_served_by, upgradable,
+    upgrade, who,
 };
 use crate::support::Plimsoll;
 
@@ -73,33 +73,15 @@ fn a_reload_with_a_dead_source_is_taken_and_told() {
     until_failing(&program);
 }
 
-/// Kills the process that came after the first.
-struct Successor(Pid);
-
-impl Drop for Successor {
-    fn drop(&mut self) {
-        let _ = kill_process(self.0, Signal::KILL);
-    }
-}
-
 #[test]
 fn an_upgrade_while_the_name_server_is_dead_loses_nothing() {
     let port = sites(&[A, B]);
     let liar = Liar::start(|asked| asked.addresses(&[A, B], 1));
-    // A port of its own: one that the kernel gives is another one for the new process.
-    let listener = Port::reserve();
-    let text = configuration(&discover(&liar, port));
-    let bind = format!("[[listen]]\nbind = \"{}\"", listener.address());
-    let program = Plimsoll::start(&text.replacen("[[listen]]\nbind = \"127.0.0.1:0\"", &bind, 1));
+    let program = upgradable(&discover(&liar, port));
     until_served_by(&program, &[A, B], port);
     liar.say(|_| Say::Nothing);
     until_failing(&program);
-    let said = program.stderr_lines().len();
-    program.signal(Signal::USR2);
-    let lines = program.wait_for_line(said, |line| line.contains("upgraded"));
-    let last = lines.last().expect("it was waited for");
-    let pid = last.split_once("process ").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
-    let _successor = Successor(Pid::from_raw(pid.expect("it says who serves")).expect("not 0"));
+    let _successor = upgrade(&program);
     // The admin address is another one now; the clients' is the same.
     let who: std::collections::BTreeSet<String> = (0..12).map(|_| who(&program)).collect();
     assert_eq!(who, [A, B].map(str::to_owned).into());

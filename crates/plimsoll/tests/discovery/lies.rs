@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use crate::liar::{A, AAAA, Asked, Liar, Record, Say, address, alias};
 use crate::rig::memory;
 use crate::stage::{
-    before, names, servers, sites, soon, source, until_asked, until_failing, until_served_by, who,
+    before, names, servers, sites, soon, source, until_asked, until_failing, until_served_by, upgradable,
+    upgrade, who,
 };
 use crate::support::Plimsoll;
 
@@ -166,7 +167,7 @@ fn a_long_ttl_is_not_waited_for_longer_than_a_minute_nor_a_short_one_asked_for_e
 
 /// A backend whose servers are checked four times a second.
 fn checked(liar: &Liar, port: u16) -> Plimsoll {
-    let program = before(&format!(
+    let program = upgradable(&format!(
         "discover = {{ dns = \"web.internal:{port}\", allow_empty = true, {} }}\nhealth = {{ path = \"/\", every = \"250ms\", every_down = \"250ms\", timeout = \"250ms\" }}",
         liar.resolver()
     ));
@@ -196,6 +197,12 @@ fn a_list_of_servers_that_fail_their_checks_takes_nobody_away() {
         let is_reloaded = program.stderr_lines().iter().any(|line| line.contains(": reloaded "));
         if is_reloaded { Ok(()) } else { Err(program.stderr_lines()) }
     });
+    assert_eq!(names(&program), mixed);
+    // And whoever comes after it, until its own checks say otherwise.
+    let _successor = upgrade(&program);
+    until_asked(&program, 3);
+    let served: BTreeSet<String> = (0..20).map(|_| who(&program)).collect();
+    assert_eq!(served, [ONE, TWO].map(str::to_owned).into());
     assert_eq!(names(&program), mixed);
     // The truth.
     liar.say(|asked| asked.addresses(&[ONE], 1));

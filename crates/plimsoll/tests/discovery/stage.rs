@@ -6,8 +6,10 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use crate::process::Port;
 use crate::rig::{ask, fresh_path, text};
 use crate::support::{PATIENCE, Plimsoll, get};
 
@@ -57,6 +59,33 @@ pub(crate) fn configuration(backend: &str) -> String {
 /// The program with that backend.
 pub(crate) fn before(backend: &str) -> Plimsoll {
     Plimsoll::start(&configuration(backend))
+}
+
+/// The same at a port of its own: one that the kernel gives is another one for a new process.
+pub(crate) fn upgradable(backend: &str) -> Plimsoll {
+    let listener = Port::reserve();
+    let bind = format!("[[listen]]\nbind = \"{}\"", listener.address());
+    Plimsoll::start(&configuration(backend).replacen("[[listen]]\nbind = \"127.0.0.1:0\"", &bind, 1))
+}
+
+/// Kills the process that came after the first.
+pub(crate) struct Successor(Pid);
+
+impl Drop for Successor {
+    fn drop(&mut self) {
+        let _ = kill_process(self.0, Signal::KILL);
+    }
+}
+
+/// Hands over to a new process, which serves then.
+#[track_caller]
+pub(crate) fn upgrade(program: &Plimsoll) -> Successor {
+    let said = program.stderr_lines().len();
+    program.signal(Signal::USR2);
+    let lines = program.wait_for_line(said, |line| line.contains("upgraded"));
+    let last = lines.last().expect("it was waited for");
+    let pid = last.split_once("process ").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
+    Successor(Pid::from_raw(pid.expect("it says who serves")).expect("not 0"))
 }
 
 /// A file with this text, that nothing else uses.
