@@ -1,4 +1,4 @@
-//! A reload every 100 ms for six seconds under every kind of load: nobody loses anything.
+//! Sixty reloads, no more than ten a second, under every kind of load: nobody loses anything.
 //!
 //! The server list, weights, routes, limits and a second listener change each time; a route to a server that stays never does.
 //! Failures are counted by the clients, which try nothing again.
@@ -12,7 +12,7 @@ use crate::load_server;
 use crate::stage::{Way, free_address, status, take};
 use crate::support::Plimsoll;
 
-const LASTS: Duration = Duration::from_secs(6);
+const RELOADS: usize = 60;
 const EVERY: Duration = Duration::from_millis(100);
 
 /// So many clients of each kind.
@@ -71,7 +71,7 @@ fn ten_reloads_a_second_under_load_lose_nothing() {
         let stop = &stop;
         let clients: Vec<_> = kinds.map(|kind| (kind, scope.spawn(move || run(kind, to, stop)))).collect();
         let began = Instant::now();
-        while began.elapsed() < LASTS && refused.is_none() {
+        while reloads < RELOADS && refused.is_none() {
             reloads += 1;
             refused = take(&program, Way::HangUp, &configuration(reloads, &servers, second)).err();
             std::thread::sleep((EVERY * reloads as u32).saturating_sub(began.elapsed())); // the rate is the load
@@ -89,8 +89,6 @@ fn ten_reloads_a_second_under_load_lose_nothing() {
         println!("{kind:?}: {done}");
         assert!(done > 0, "{kind:?} was never served");
     }
-    println!("{reloads} reloads");
-    assert!(reloads >= 20, "only {reloads} reloads");
     let failures: Vec<&String> = results.iter().flat_map(|(_, _, failures)| failures).collect();
     assert!(failures.is_empty(), "{} failures: {failures:#?}", failures.len());
     crate::rig::until("nothing is in flight", || {
