@@ -259,6 +259,9 @@ pub(crate) struct Verify {
     /// The policies to hold against their contracts [default: all]; with --url the one that the balancer is set to
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) policy: Vec<String>,
+    /// The contracts to look at [default: all that the policy promises]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) contract: Vec<String>,
     /// What all chance comes from; the same seed gives the same figures
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "url")]
     pub(crate) seed: u64,
@@ -422,6 +425,7 @@ const VERIFY_EXAMPLES: &str = "\
 Examples:
   plimsoll verify
   plimsoll verify --policy p2c,round_robin --seed 7 --json
+  plimsoll verify --policy hash --contract outage,return
   plimsoll verify --url http://127.0.0.1:8080 --policy round_robin --control 127.0.0.1:9001,127.0.0.1:9002,127.0.0.1:9003
 
 With --url, requests go through the balancer at that address, whatever it is, to `plimsoll origin` servers, which are

@@ -82,6 +82,14 @@ pub struct Finding {
     pub reading: Reading,
 }
 
+impl Contract {
+    /// Holds one policy, made by `make`, against this one.
+    pub fn hold(&self, promise: &Promise, make: &Maker<'_>, seed: u64) -> Finding {
+        let reading = (self.measure)(promise.kind, make, seed);
+        Finding { policy: promise.name, contract: self.name, says: self.says, reading }
+    }
+}
+
 impl Reading {
     /// False only for what was measured and lies beyond its bound; a figure that is no number breaks any bound.
     pub fn holds(&self) -> bool {
@@ -108,15 +116,7 @@ impl Unit {
 
 /// Holds one policy, made by `make`, against all contracts.
 pub fn hold(promise: &Promise, make: &Maker<'_>, seed: u64) -> Vec<Finding> {
-    CONTRACTS
-        .iter()
-        .map(|contract| Finding {
-            policy: promise.name,
-            contract: contract.name,
-            says: contract.says,
-            reading: (contract.measure)(promise.kind, make, seed),
-        })
-        .collect()
+    CONTRACTS.iter().map(|contract| contract.hold(promise, make, seed)).collect()
 }
 
 /// Makes production's balancer for a backend, which is without servers here.

@@ -6,9 +6,12 @@
 /// Standard deviations beyond which a normal variable lies, on one side, once in a million.
 pub const RARE: f64 = 4.753;
 
-/// Pearson's statistic of counts against shares (which sum up to 1).
+/// Pearson's statistic of counts against shares (which sum up to 1); infinite of no counts, which agree with no shares.
 pub fn chi_square(counts: &[u64], shares: &[f64]) -> f64 {
     let total: u64 = counts.iter().sum();
+    if total == 0 {
+        return f64::INFINITY;
+    }
     counts
         .iter()
         .zip(shares)
@@ -50,6 +53,7 @@ mod tests {
         }
         assert!((chi_square(&[10, 10, 10], &[1.0 / 3.0; 3])).abs() < 1e-9);
         assert!((chi_square(&[20, 10, 0], &[1.0 / 3.0; 3]) - 20.0).abs() < 1e-9);
+        assert_eq!(chi_square(&[0, 0, 0], &[1.0 / 3.0; 3]), f64::INFINITY);
     }
 
     #[test]

@@ -5,14 +5,17 @@
 
 mod client;
 mod faults;
+mod figures;
+mod order;
 mod origins;
 mod outside;
 mod place;
 mod shares;
 mod show;
+mod stage;
 
 pub(crate) use client::Key;
-use plimsoll_sim::contracts::{Finding, Promise, hold, maker, policies};
+use plimsoll_sim::contracts::{CONTRACTS, Contract, Finding, Promise, Reading, maker, policies};
 
 use crate::cli;
 use crate::exit::Exit;
@@ -21,31 +24,20 @@ use crate::terminal;
 
 /// Runs `plimsoll verify`.
 pub(crate) fn run(args: &cli::Verify) -> Exit {
-    let chosen = match promises(&args.policy) {
-        Ok(chosen) => chosen,
-        Err(reason) => return usage(&reason),
-    };
-    match &args.url {
-        None => finish(args.json, &inside(&chosen, args.seed), &[]),
-        Some(url) => {
-            let [promise] = &chosen[..] else {
-                return usage("a balancer has one policy: name it, for example --policy round_robin");
-            };
-            let site = match outside::Site::new(args, url, promise) {
-                Ok(site) => site,
-                Err(reason) => return usage(&reason),
-            };
-            let outcome = serve::runtime().map_err(|e| e.to_string()).and_then(|r| r.block_on(site.verify()));
-            match outcome {
-                Ok((findings, notes)) => finish(args.json, &findings, &notes),
-                Err(reason) => {
-                    terminal::err(&format!("plimsoll verify: {reason}\n"));
-                    Exit::Start
-                }
-            }
+    let outcome = promises(&args.policy).map_err(usage).and_then(|chosen| match &args.url {
+        None => inside(&chosen, &args.contract, args.seed),
+        Some(url) => outside(args, url, &chosen),
+    });
+    match outcome {
+        Ok((findings, notes)) => finish(args.json, &findings, &notes),
+        Err((exit, reason)) => {
+            terminal::err(&format!("plimsoll verify: {reason}\n"));
+            exit
         }
     }
 }
+
+type Outcome = Result<(Vec<Finding>, Vec<String>), (Exit, String)>;
 
 /// The policies of these names, or all.
 fn promises(names: &[String]) -> Result<Vec<Promise>, String> {
@@ -61,8 +53,54 @@ fn promises(names: &[String]) -> Result<Vec<Promise>, String> {
     names.iter().map(find).collect()
 }
 
-fn inside(chosen: &[Promise], seed: u64) -> Vec<Finding> {
-    chosen.iter().flat_map(|promise| hold(promise, &maker(&promise.backend), seed)).collect()
+/// The contracts of these names, or all.
+fn contracts(names: &[String]) -> Result<Vec<&'static Contract>, String> {
+    known(names, &CONTRACTS.map(|contract| contract.name))?;
+    let wanted = |contract: &&Contract| names.is_empty() || names.iter().any(|name| name == contract.name);
+    Ok(CONTRACTS.iter().filter(wanted).collect())
+}
+
+fn known(names: &[String], contracts: &[&str]) -> Result<(), String> {
+    match names.iter().find(|name| !contracts.contains(&name.as_str())) {
+        Some(name) => Err(format!("there is no contract {name} here; there are {}", contracts.join(", "))),
+        None => Ok(()),
+    }
+}
+
+fn inside(chosen: &[Promise], names: &[String], seed: u64) -> Outcome {
+    let contracts = contracts(names).map_err(usage)?;
+    let hold = |promise: &Promise| -> Vec<Finding> {
+        let make = maker(&promise.backend);
+        contracts.iter().map(|contract| contract.hold(promise, &make, seed)).collect()
+    };
+    let findings: Vec<Finding> = chosen.iter().flat_map(hold).collect();
+    measured(&findings)?;
+    Ok((findings, Vec::new()))
+}
+
+fn outside(args: &cli::Verify, url: &str, chosen: &[Promise]) -> Outcome {
+    let [promise] = chosen else {
+        return Err(usage("a balancer has one policy: name it, for example --policy round_robin".to_owned()));
+    };
+    known(&args.contract, &outside::CONTRACTS).map_err(usage)?;
+    let site = outside::Site::new(args, url, promise).map_err(usage)?;
+    let outcome = serve::runtime().map_err(|e| e.to_string()).and_then(|r| r.block_on(site.verify()));
+    let (findings, notes) = outcome.map_err(|reason| (Exit::Start, reason))?;
+    measured(&findings)?;
+    Ok((findings, notes))
+}
+
+/// Nothing measured is nothing kept: it must not pass for it.
+fn measured(findings: &[Finding]) -> Result<(), (Exit, String)> {
+    let is_measured = |finding: &Finding| matches!(finding.reading, Reading::Measured { .. });
+    if findings.iter().any(is_measured) {
+        return Ok(());
+    }
+    Err(usage("no contract of --contract is promised by this policy; nothing was measured".to_owned()))
+}
+
+fn usage(reason: String) -> (Exit, String) {
+    (Exit::Usage, reason)
 }
 
 fn finish(json: bool, findings: &[Finding], notes: &[String]) -> Exit {
@@ -71,9 +109,4 @@ fn finish(json: bool, findings: &[Finding], notes: &[String]) -> Exit {
         Exit::Fine if findings.iter().any(|finding| !finding.reading.holds()) => Exit::Configuration,
         exit => exit,
     }
-}
-
-fn usage(reason: &str) -> Exit {
-    terminal::err(&format!("plimsoll verify: {reason}\n"));
-    Exit::Usage
 }
