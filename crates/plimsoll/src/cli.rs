@@ -429,12 +429,14 @@ Examples:
   plimsoll verify --url http://127.0.0.1:8080 --policy round_robin --control 127.0.0.1:9001,127.0.0.1:9002,127.0.0.1:9003
 
 With --url, requests go through the balancer at that address, whatever it is, to `plimsoll origin` servers, which are
-made slow, failing and dead meanwhile by their --control addresses, and are put back as they were.
+made slow, failing and dead meanwhile by their --control addresses, and are put back as they were, also when INT, TERM
+or HUP ends it early.
 
 Exit status:
   0  every contract is kept
   1  one is broken
-  3  the balancer or an origin cannot be reached";
+  2  wrong use, or --contract names nothing that the policy promises
+  3  the balancer or an origin cannot be reached, an origin was not named, or a signal came";
 
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:

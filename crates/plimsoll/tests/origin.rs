@@ -204,7 +204,7 @@ fn shows_its_behaviour_and_counters() {
     let origin = start(&["--listen", "127.0.0.1:0", "--name", "a", "--delay", "1ms", "--spread", "1ms"]);
     get(&origin.address, "/");
     let shown = origin.shown();
-    assert_eq!(shown["server"], "a");
+    assert_eq!((&shown["server"], &shown["is_control"]), (&json!("a"), &json!(false)));
     assert_eq!(shown["behaviour"]["delay"], "1ms");
     assert_eq!(shown["behaviour"]["hang"], false);
     assert_eq!(shown["requests"], 1);

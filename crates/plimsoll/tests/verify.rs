@@ -7,10 +7,12 @@
 mod balancer;
 #[path = "verify/judge.rs"]
 mod judge;
+#[path = "verify/signals.rs"]
+mod signals;
 #[path = "support/mod.rs"]
 mod support;
 
-use balancer::{Defect, Rule};
+use balancer::{Balancer, Defect, Rule};
 use judge::{Origin, Verdict, controls, judge, verify};
 use support::Plimsoll;
 
@@ -72,6 +74,16 @@ fn the_contracts_that_are_asked_for_are_looked_at_and_no_others() {
     assert_eq!(verify(&["--contract", "no_such"]).status.code(), Some(2));
     let unpromised = verify(&["--policy", "round_robin", "--contract", "outage"]);
     assert_eq!(unpromised.status.code(), Some(2), "nothing measured must not pass for kept");
+}
+
+#[test]
+fn a_policy_goes_by_each_of_its_names() {
+    let verdict = Verdict::of(&["--policy", "least_time", "--contract", "uniform"]);
+    assert_eq!(
+        (verdict.code, &verdict.page["findings"][0]["policy"]),
+        (Some(0), &"ewma".into()),
+        "{verdict:#?}"
+    );
 }
 
 #[test]
@@ -200,10 +212,39 @@ fn order_is_broken_by_who_spreads_or_refuses() {
 }
 
 #[test]
+fn an_origin_that_was_not_named_is_told_and_not_held_against_the_balancer() {
+    let origins = Origin::three();
+    let servers = origins.each_ref().map(|origin| (origin.address.clone(), 1));
+    let balancer = Balancer::start(Rule::Turns, Defect::None, &servers);
+    let url = format!("http://{}", balancer.address);
+    let out = verify(&["--url", &url, "--policy", "round_robin", "--control", &controls(&origins[..2])]);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(3), "{said}");
+    assert!(said.contains("c answers through"), "{said}");
+}
+
+#[test]
+fn what_is_no_control_address_is_refused() {
+    let origins = Origin::three();
+    let servers = origins.each_ref().map(|origin| (origin.address.clone(), 1));
+    let balancer = Balancer::start(Rule::Turns, Defect::None, &servers);
+    let (own, url) = (balancer.address.to_string(), format!("http://{}", balancer.address));
+    let with = |other: &str| {
+        let named = format!("{},{other}", origins[0].control);
+        let out = verify(&["--url", &url, "--policy", "round_robin", "--control", &named]);
+        (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
+    };
+    let (code, said) = with(&own);
+    assert!(code == Some(2) && said.contains("is the balancer itself"), "{said}");
+    let (code, said) = with(&origins[1].address);
+    assert!(code == Some(3) && said.contains("where b or a balancer serves clients"), "{said}");
+}
+
+#[test]
 fn wrong_options_and_absent_balancers_are_told() {
     assert_eq!(verify(&["--policy", "no_such"]).status.code(), Some(2));
     let nowhere = ["--url", "http://192.0.2.1", "--policy", "p2c", "--control", ":1,:2"];
     assert_eq!(verify(&nowhere).status.code(), Some(2), "not on loopback");
-    let nobody = ["--url", "http://127.0.0.1:1", "--policy", "p2c", "--control", "127.0.0.1:1,127.0.0.1:1"];
+    let nobody = ["--url", "http://127.0.0.1:1", "--policy", "p2c", "--control", "127.0.0.1:2,127.0.0.1:3"];
     assert_eq!(verify(&nobody).status.code(), Some(3));
 }

@@ -21,7 +21,7 @@ mod subsets;
 use plimsoll_config::model::Backend;
 
 pub use list::CONTRACTS;
-pub use promise::{Kind, Promise, Spread, policies};
+pub use promise::{Kind, Promise, Spread, called, policies};
 pub use statistics::{RARE, chi_square, chi_square_bound, share_bound};
 pub use subject::{End, Maker, Plimsoll, Stand, Subject};
 

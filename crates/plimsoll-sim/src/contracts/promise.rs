@@ -72,6 +72,12 @@ const ASKS: u32 = 3;
 /// The least that a subset may have.
 const SUBSET: u32 = 12;
 
+/// The policy that goes by this name in the configuration, or here.
+pub fn called(name: &str) -> Option<Promise> {
+    let name = if name == "least_time" { "ewma" } else { name };
+    policies().into_iter().find(|promise| promise.name == name)
+}
+
 /// All policies, and what goes before a policy: subsets and sticky sessions.
 pub fn policies() -> Vec<Promise> {
     let promise =
@@ -99,8 +105,52 @@ pub fn policies() -> Vec<Promise> {
         hash("hash_rendezvous", HashMethod::Rendezvous, RENDEZVOUS, None),
         hash("hash_bound", HashMethod::Maglev, MAGLEV, Some(BOUND)),
         hash("hash_ring_bound", HashMethod::Ring, RING, Some(BOUND)),
+        hash("hash_rendezvous_bound", HashMethod::Rendezvous, RENDEZVOUS, Some(BOUND)),
         promise("first", Kind::Order, Balance::First),
         Promise { backend: Backend { subset: Some(instance), ..subset.backend.clone() }, ..subset },
         promise("sticky", Kind::Sessions, Balance::P2c),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    /// The list of words in a schema that has this one among others.
+    fn list_with<'a>(schema: &'a Value, word: &str) -> Option<&'a Vec<Value>> {
+        match schema {
+            Value::Array(list) if list.iter().any(|entry| entry == word) => Some(list),
+            Value::Array(list) => list.iter().find_map(|inner| list_with(inner, word)),
+            Value::Object(table) => table.values().find_map(|inner| list_with(inner, word)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn every_policy_of_the_configuration_has_a_promise_by_its_name() {
+        let schema = plimsoll_config::schema();
+        let words = list_with(&schema, "round_robin").expect("the policies");
+        assert!(words.len() >= 9, "{words:?}");
+        for word in words {
+            let name = word.as_str().expect("a name");
+            assert!(called(name).is_some(), "{name}");
+        }
+        assert!(called("no_such").is_none());
+    }
+
+    #[test]
+    fn every_way_to_hash_is_held_with_and_without_a_bound() {
+        let all = policies();
+        for method in [HashMethod::Maglev, HashMethod::Ring, HashMethod::Rendezvous] {
+            for bounded in [false, true] {
+                let is_it = |promise: &Promise| {
+                    matches!(promise.backend.balance, Balance::Hash(Hash { method: m, bound, .. })
+                        if m == method && bound.is_some() == bounded)
+                };
+                assert!(all.iter().any(is_it), "{method:?}, bounded: {bounded}");
+            }
+        }
+    }
 }

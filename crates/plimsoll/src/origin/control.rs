@@ -37,9 +37,9 @@ pub(super) async fn answer(
         return problem(StatusCode::NOT_FOUND, format!("there is only {PATH} here"));
     }
     match (request.method(), via) {
-        (&Method::GET | &Method::HEAD, _) => page(StatusCode::OK, &shown(origin)),
+        (&Method::GET | &Method::HEAD, _) => page(StatusCode::OK, &shown(origin, via)),
         (&Method::PUT, _) => match change(origin, request).await {
-            Ok(()) => page(StatusCode::OK, &shown(origin)),
+            Ok(()) => page(StatusCode::OK, &shown(origin, via)),
             Err((status, reason)) => problem(status, reason),
         },
         // At once means without an answer: the peer sees what it would see of a crash.
@@ -59,10 +59,11 @@ async fn change(origin: &Arc<Origin>, request: Request<Incoming>) -> Result<(), 
     origin.change(change).await.map_err(|error| (StatusCode::CONFLICT, error))
 }
 
-fn shown(origin: &Origin) -> Value {
+fn shown(origin: &Origin, via: Entrance) -> Value {
     let mut page = json!({
         "server": origin.name,
         "address": origin.address.to_string(),
+        "is_control": via == Entrance::Control,
         "behaviour": origin.behaviour(),
     });
     let (Value::Object(page_fields), Value::Object(counted)) = (&mut page, origin.counters.to_json()) else {

@@ -12,10 +12,11 @@ mod outside;
 mod place;
 mod shares;
 mod show;
+mod signals;
 mod stage;
 
 pub(crate) use client::Key;
-use plimsoll_sim::contracts::{CONTRACTS, Contract, Finding, Promise, Reading, maker, policies};
+use plimsoll_sim::contracts::{CONTRACTS, Contract, Finding, Promise, Reading, called, maker, policies};
 
 use crate::cli;
 use crate::exit::Exit;
@@ -46,10 +47,8 @@ fn promises(names: &[String]) -> Result<Vec<Promise>, String> {
         return Ok(all);
     }
     let known = all.iter().map(|p| p.name).collect::<Vec<_>>().join(", ");
-    let find = |name: &String| {
-        let found = all.iter().find(|p| p.name == name);
-        found.cloned().ok_or_else(|| format!("there is no policy {name}; there are {known}"))
-    };
+    let find =
+        |name: &String| called(name).ok_or_else(|| format!("there is no policy {name}; there are {known}"));
     names.iter().map(find).collect()
 }
 

@@ -37,6 +37,13 @@ impl Origins {
         for control in controls {
             let page = ask(control, "GET", None).await?;
             let name = page["server"].as_str().ok_or_else(|| stranger(control))?.to_owned();
+            // An origin that was told there to stop listening could not be told to listen again.
+            if page["is_control"] != true {
+                return Err(format!(
+                    "{} is where {name} or a balancer serves clients; --control takes what {name} was given as its --control",
+                    control.address
+                ));
+            }
             if origins.iter().any(|o: &Origin| o.name == name) {
                 return Err(format!("two origins are called {name}: give them names with --name"));
             }

@@ -1,12 +1,13 @@
 //! Contracts of a balancer seen from outside: it stands in front of origins that say who they are and can be made to fail.
 //!
 //! In go the balancer's address, the origins' control addresses and what the balancer is set to do; out come findings. Origins are put back
-//! as they were found, also after Ctrl-C.
+//! as they were found, also after a signal.
 
 use plimsoll_sim::contracts::{Finding, Kind, Promise};
 
 use super::origins::Origins;
 use super::place::Place;
+use super::signals::Signals;
 use super::stage::{Reply, Stage, Task};
 use super::{faults, order, shares};
 use crate::cli;
@@ -46,6 +47,12 @@ impl Site {
                 "--control names 2 to 64 control addresses of origins, all that the balancer has".to_owned()
             );
         }
+        if let Some(own) = controls.iter().find(|control| control.address == balancer.address) {
+            return Err(format!(
+                "{} is the balancer itself; --control names the origins behind it",
+                own.address
+            ));
+        }
         if weights.len() != controls.len() || weights.contains(&0) {
             return Err("--weights names one weight, above 0, for each of --control".to_owned());
         }
@@ -72,13 +79,15 @@ impl Site {
     pub(super) async fn verify(self) -> Result<(Vec<Finding>, Vec<String>), String> {
         let origins = Origins::find(&self.controls).await?;
         let mut stage = Stage::new(self.task, origins);
+        // From here on: also those that come while origins are put back, which a signal must not cut short.
+        let mut signals = Signals::listen().map_err(|error| format!("cannot listen to signals: {error}"))?;
         let outcome = tokio::select! {
             outcome = all(&mut stage) => outcome,
             // The loser's requests are dropped with the runtime.
-            _ = tokio::signal::ctrl_c() => Err("interrupted".to_owned()),
+            name = signals.next() => Err(format!("ended by {name}; the origins are as they were")),
         };
         let restored = stage.origins.restore().await;
-        outcome.and(restored)?;
+        restored.and(outcome)?;
         Ok(stage.outcome())
     }
 }
@@ -90,15 +99,18 @@ async fn all(stage: &mut Stage) -> Result<(), String> {
         Kind::Order => stage.sequence(20).await.iter().any(Reply::fine),
         _ => stage.settle().await.is_some(),
     };
+    stage.know_all()?;
     if !heard {
-        return Err(
-            "not every origin of --control is heard through the balancer; is it in front of all of them?"
-                .to_owned(),
-        );
+        return Err(format!(
+            "not every origin of --control is heard through {}; is the balancer in front of all of them?",
+            stage.balancer()
+        ));
     }
     match stage.kind() {
         Kind::Order => order::all(stage).await?,
         _ => shares::all(stage).await?,
     }
-    faults::all(stage).await
+    stage.know_all()?;
+    faults::all(stage).await?;
+    stage.know_all()
 }

@@ -2,6 +2,7 @@
 //!
 //! Requests are bounded in number and time. Whatever has no good answer from an origin is kept as such, and a finding with any is broken.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use plimsoll_sim::contracts::{Finding, Kind, Promise, Reading, Unit};
@@ -42,6 +43,8 @@ pub(super) struct Stage {
     next_key: u64,
     findings: Vec<Finding>,
     notes: Vec<String>,
+    /// Who answered and is not among the origins.
+    unknown: Option<String>,
 }
 
 /// What became of one request.
@@ -81,11 +84,26 @@ impl Waiting {
 impl Stage {
     pub(super) fn new(task: Task, origins: Origins) -> Stage {
         let client = Client::new(task.balancer.clone(), task.key.clone());
-        Stage { task, origins, client, next_key: 0, findings: Vec::new(), notes: Vec::new() }
+        Stage { task, origins, client, next_key: 0, findings: Vec::new(), notes: Vec::new(), unknown: None }
     }
 
     pub(super) fn kind(&self) -> Kind {
         self.task.promise.kind
+    }
+
+    pub(super) fn balancer(&self) -> SocketAddr {
+        self.task.balancer.address
+    }
+
+    /// An error where an answer came from an origin that nobody has named: no share could be judged without it.
+    pub(super) fn know_all(&self) -> Result<(), String> {
+        match &self.unknown {
+            Some(name) => Err(format!(
+                "{name} answers through {} too, and no --control leads to it; name the control addresses of all origins",
+                self.balancer()
+            )),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn weights(&self) -> &[u16] {
@@ -165,7 +183,7 @@ impl Stage {
         }
     }
 
-    pub(super) async fn end(&self, waiting: Waiting) -> Reply {
+    pub(super) async fn end(&mut self, waiting: Waiting) -> Reply {
         self.reply(waiting.0.await.expect("asking does not panic"))
     }
 
@@ -244,10 +262,14 @@ impl Stage {
         Client::new(self.task.balancer.clone(), self.task.key.clone())
     }
 
-    fn reply(&self, answer: Result<Answer, Trouble>) -> Reply {
+    fn reply(&mut self, answer: Result<Answer, Trouble>) -> Reply {
         match answer {
-            Ok(answer) => {
-                Reply { origin: self.origins.place(answer.origin.as_deref()), status: answer.status }
+            Ok(Answer { status, origin, .. }) => {
+                let place = self.origins.place(origin.as_deref());
+                if let (Some(name), None) = (origin, place) {
+                    self.unknown.get_or_insert(name);
+                }
+                Reply { origin: place, status }
             }
             Err(Trouble::Broken(_) | Trouble::Late) => Reply { origin: None, status: 0 },
         }

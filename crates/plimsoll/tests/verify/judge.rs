@@ -17,8 +17,13 @@ pub(crate) struct Origin {
 
 impl Origin {
     pub(crate) fn start(name: &str) -> Origin {
+        Origin::with(name, &[])
+    }
+
+    pub(crate) fn with(name: &str, options: &[&str]) -> Origin {
         let mut child = Command::new(env!("CARGO_BIN_EXE_plimsoll"))
             .args(["origin", "--listen", ":0", "--control", ":0", "--name", name])
+            .args(options)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
