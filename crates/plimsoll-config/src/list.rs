@@ -78,7 +78,7 @@ fn item_of(item: &Value, max_requests: u32, found: &mut Found) -> Result<(), Str
     match item {
         Value::String(address) => found.add(server(address, max_requests)?),
         Value::Object(group) if group.contains_key("targets") => targets(group, max_requests, found),
-        Value::Object(one) => found.add(object(one, max_requests)?),
+        Value::Object(one) => found.add(object(one, max_requests, "")?),
         _ => Err("it is neither an address nor an object".to_owned()),
     }
 }
@@ -88,7 +88,8 @@ fn server(text: &str, max_requests: u32) -> Result<Server, String> {
     Ok(Server { max_requests, ..Server::new(text, parsed) })
 }
 
-fn object(fields: &Map<String, Value>, max_requests: u32) -> Result<Server, String> {
+/// `also` are keys that were read before.
+fn object(fields: &Map<String, Value>, max_requests: u32, also: &str) -> Result<Server, String> {
     let address = fields.get("address").and_then(Value::as_str);
     let mut server = server(address.ok_or("it has no `address`, or it is not a string")?, max_requests)?;
     for (key, value) in fields {
@@ -102,7 +103,7 @@ fn object(fields: &Map<String, Value>, max_requests: u32) -> Result<Server, Stri
             "priority" => server.priority = number(0, MOST_PRIORITY)? as u8,
             "max_requests" => server.max_requests = number(1, MOST)? as u32,
             "backup" => server.backup = value.as_bool().ok_or("`backup` is neither true nor false")?,
-            other => return Err(unknown(other)),
+            other => return Err(unknown(other, also)),
         }
     }
     judge(server)
@@ -121,7 +122,7 @@ fn with_state(mut fields: Map<String, Value>, max_requests: u32) -> Result<Serve
         None => ServerState::Ready,
         Some(state) => state.as_str().ok_or("`state` is not a string")?.parse()?,
     };
-    Ok(Server { state, ..object(&fields, max_requests)? })
+    Ok(Server { state, ..object(&fields, max_requests, "state, ")? })
 }
 
 /// A group of Prometheus: <https://prometheus.io/docs/prometheus/latest/http_sd/>.
@@ -145,7 +146,7 @@ fn targets(group: &Map<String, Value>, max_requests: u32, found: &mut Found) -> 
             "backup" => {
                 about.backup = value.parse().map_err(|_| format!("`{label}` is neither true nor false"))?;
             }
-            _ => return Err(unknown(label)),
+            _ => return Err(unknown(label, "")),
         }
     }
     let targets = group["targets"].as_array().ok_or("`targets` is not an array")?;
@@ -190,8 +191,8 @@ fn name(text: Option<&str>) -> Result<String, String> {
     text.filter(sound).map(str::to_owned).ok_or_else(problem)
 }
 
-fn unknown(key: &str) -> String {
-    format!("`{key}` is not known; there are address, name, weight, priority, backup and max_requests")
+fn unknown(key: &str, also: &str) -> String {
+    format!("`{key}` is not known; there are {also}address, name, weight, priority, backup and max_requests")
 }
 
 #[cfg(test)]
@@ -287,6 +288,18 @@ mod tests {
             let reason = parse(text).unwrap_err();
             assert!(reason.contains(expected), "{text}: {reason}");
         }
+    }
+
+    #[test]
+    fn a_server_that_is_added_may_say_its_state_and_a_list_may_not() {
+        let of =
+            |text: &str| parse_server(serde_json::from_str::<Value>(text).unwrap().as_object().unwrap(), 7);
+        assert_eq!(of(r#"{"address": "a:1", "state": "drain"}"#).unwrap().state, ServerState::Drain);
+        let known = "address, name, weight, priority, backup and max_requests";
+        let reason = of(r#"{"address": "a:1", "stat": "drain"}"#).unwrap_err();
+        assert!(reason.ends_with(&format!("`stat` is not known; there are state, {known}")), "{reason}");
+        let reason = parse(r#"[{"address": "a:1", "state": "drain"}]"#).unwrap_err();
+        assert!(reason.ends_with(&format!("`state` is not known; there are {known}")), "{reason}");
     }
 
     #[test]

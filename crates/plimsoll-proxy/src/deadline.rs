@@ -15,6 +15,8 @@ use plimsoll_traffic::{Micros, Millis};
 pub(crate) const TICK: Duration = Duration::from_millis(50);
 
 const NEVER: u64 = u64::MAX;
+/// Marks the deadline of who is idle, and may be given up before it. No time ever reaches it.
+const IDLE: u64 = 1 << 63;
 
 /// All deadlines of one worker, and its coarse clock.
 pub(crate) struct Deadlines {
@@ -67,7 +69,7 @@ impl Deadlines {
     pub(crate) fn tick(&self) {
         self.precise();
         let now = self.now.get();
-        self.wake_where(|due| due <= now);
+        self.wake_where(|due| due & !IDLE <= now);
         let wakers = self.wakers.borrow();
         let soon = self
             .soon
@@ -81,6 +83,18 @@ impl Deadlines {
     /// Wakes every task, so that each sees that the worker drains.
     pub(crate) fn wake_all(&self) {
         self.wake_where(|_| true);
+    }
+
+    /// Those of so many tasks that have been idle longest find that their time has come, if they were [armed](Timer::arm_idle) alike.
+    pub(crate) fn give_up(&self, most: usize) {
+        let is_idle = |due: u64| due & IDLE != 0 && due != NEVER;
+        let mut idle: Vec<u64> = self.due.borrow().iter().copied().filter(|&due| is_idle(due)).collect();
+        let Some(last) = most.min(idle.len()).checked_sub(1) else { return };
+        let (_, &mut last, _) = idle.select_nth_unstable(last);
+        for due in self.due.borrow_mut().iter_mut().filter(|due| is_idle(**due) && **due <= last).take(most) {
+            *due = self.now.get();
+        }
+        self.wake_where(|due| due <= self.now.get());
     }
 
     fn wake_where(&self, is_due: impl Fn(u64) -> bool) {
@@ -117,6 +131,12 @@ impl Timer {
         self.arm_at(self.deadlines.now.get().saturating_add(after.as_millis() as u64));
     }
 
+    /// The same for who only waits to be asked, and may be [given up](Deadlines::give_up).
+    pub(crate) fn arm_idle(&self, after: Duration) {
+        let at = self.deadlines.now.get().saturating_add(after.as_millis() as u64);
+        self.arm_at(at.min(!IDLE >> 1) | IDLE);
+    }
+
     /// Due at `at` milliseconds.
     pub(crate) fn arm_at(&self, at: u64) {
         self.deadlines.due.borrow_mut()[self.slot as usize] = at;
@@ -138,7 +158,7 @@ impl Timer {
         if !waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
             *waker = Some(cx.waker().clone());
         }
-        self.deadlines.due.borrow()[self.slot as usize] <= self.deadlines.now.get()
+        self.deadlines.due.borrow()[self.slot as usize] & !IDLE <= self.deadlines.now.get()
     }
 }
 
@@ -187,5 +207,36 @@ mod tests {
         deadlines.tick();
         assert_eq!(count.0.load(Ordering::Relaxed), 3, "once, and without being due");
         assert!(!late.poll_due(&cx));
+    }
+
+    #[test]
+    fn those_that_idle_longest_are_given_up_and_nobody_who_is_at_work() {
+        let waker = Waker::from(Arc::new(Count(AtomicU32::new(0))));
+        let cx = Context::from_waker(&waker);
+        let deadlines = Deadlines::new(Instant::now());
+        let timers: Vec<Timer> = (0..9).map(|_| deadlines.timer()).collect();
+        // By threes at work, idle, and idle for longer the higher their number is.
+        for (n, timer) in timers.iter().enumerate() {
+            let after = Duration::from_secs(1_000 - n as u64);
+            if n % 3 == 0 { timer.arm(after) } else { timer.arm_idle(after) }
+        }
+        let given_up =
+            || timers.iter().enumerate().filter(|(_, t)| t.poll_due(&cx)).map(|(n, _)| n).collect::<Vec<_>>();
+        deadlines.give_up(0);
+        assert!(given_up().is_empty());
+        deadlines.give_up(2);
+        assert_eq!(given_up(), [7, 8]);
+        deadlines.give_up(1);
+        assert_eq!(given_up(), [5, 7, 8]);
+        deadlines.give_up(100);
+        assert_eq!(given_up(), [1, 2, 4, 5, 7, 8]);
+        let of_one_moment: Vec<Timer> = (0..4).map(|_| deadlines.timer()).collect();
+        of_one_moment.iter().for_each(|timer| timer.arm_idle(Duration::from_secs(9)));
+        deadlines.give_up(3);
+        assert_eq!(of_one_moment.iter().filter(|timer| timer.poll_due(&cx)).count(), 3, "and no more");
+        let forever = deadlines.timer();
+        forever.arm_idle(Duration::MAX);
+        deadlines.tick();
+        assert!(!forever.poll_due(&cx));
     }
 }

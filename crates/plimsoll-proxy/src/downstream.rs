@@ -96,7 +96,10 @@ impl Downstream {
         // Asked for each time: an idle connection must not keep an old configuration, nor be judged by it.
         let header = || worker.view().shared.config.timeouts.header;
         let keep_alive = || worker.view().shared.config.timeouts.keep_alive;
-        self.timer.arm(if first || !self.buffer.is_empty() { header() } else { keep_alive() });
+        match first || !self.buffer.is_empty() {
+            true => self.timer.arm(header()),
+            false => self.timer.arm_idle(keep_alive()),
+        }
         loop {
             let limits = worker.view().shared.head_limits;
             // The one empty line that may stand before a request is not the beginning of one: the connection idles on.
@@ -166,6 +169,7 @@ impl Downstream {
         }
         match self.timer.poll_due(cx) {
             false => Poll::Pending,
+            true if empty && self.requests > 0 && !self.stream.is_open() => Poll::Pending, // it has just come
             true if empty => Poll::Ready(Ok(0)),
             true => Poll::Ready(Err(Error::new(Who::Client, Phase::Request, What::TimedOut))),
         }

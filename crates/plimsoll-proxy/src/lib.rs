@@ -39,6 +39,7 @@ mod response;
 mod seats;
 mod second;
 mod share;
+mod shortage;
 mod snapshot;
 mod stats;
 mod sticky;

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use plimsoll_config::model::{LogFormat, LogOutput};
-use plimsoll_traffic::pressure::{Level, Reading, Short};
+use plimsoll_traffic::pressure::{Level, Reading, too_many};
 use plimsoll_traffic::time::START;
 use plimsoll_traffic::{Gate, Micros, Millis, Turn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -23,6 +23,7 @@ use crate::listener::{self, Bound, DoorLimits};
 use crate::log_writer::{LogQueue, LogWriter};
 use crate::notice::{self, notice};
 use crate::share::{Handed, Shares};
+use crate::shortage::shortage;
 use crate::snapshot::Snapshot;
 use crate::worker::{self, Order, Publication, Start};
 
@@ -349,7 +350,9 @@ impl Proxy {
 
     /// Compares what this process uses with what it may, and tells the workers what follows.
     fn look_at_itself(&mut self, memory: Option<f64>) {
-        let connections = f64::from(self.everywhere.held()) / f64::from(self.connections.max(1));
+        let held = self.everywhere.held();
+        self.shares.too_many(too_many(held, self.connections));
+        let connections = f64::from(held) / f64::from(self.connections.max(1));
         let runs = |worker: usize| self.workers.get(worker).is_some_and(|thread| !thread.is_finished());
         let reading = Reading { memory, connections, lag: self.shares.take_lag(runs) };
         if let Some((level, short)) = self.snapshot.stats.pressure().judge(&reading, now()) {
@@ -447,24 +450,6 @@ fn seed(worker: usize) -> u64 {
         .wrapping_add(worker as u64)
         .wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
-/// What the operator is told of a change.
-fn shortage(level: Level, short: Option<Short>) -> String {
-    let what = match level {
-        Level::Calm => return "no longer under pressure: everything is as usual".to_owned(),
-        Level::NoKeepAlive => "connections are not kept alive",
-        Level::Low => "new requests of the low class are refused",
-        Level::Normal => "new requests are refused, but for the high class",
-        Level::All => "new requests are refused, and no clients accepted",
-    };
-    let short = match short {
-        Some(Short::Memory) => "short of memory",
-        Some(Short::Connections) => "short of connections",
-        Some(Short::Time) => "workers are behind",
-        None => "the pressure falls",
-    };
-    format!("{short}: {what}")
-}
-
 /// What the operator is told of a server.
 fn told(turn: Turn, backend: &str, name: &str, reason: &str) -> String {
     let what = match turn {

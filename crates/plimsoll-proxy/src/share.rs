@@ -37,6 +37,8 @@ pub(crate) struct Shares {
 #[repr(align(128))]
 struct Share {
     open: AtomicU32,
+    /// Idle connections that it is to close.
+    too_many: AtomicU32,
     lag: Lag,
     inbox: Sender<Handed>,
 }
@@ -46,7 +48,8 @@ impl Shares {
     pub(crate) fn new(workers: usize) -> (Arc<Shares>, Vec<Receiver<Handed>>) {
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| channel(INBOX)).unzip();
         let now = Instant::now();
-        let share = |inbox| Share { open: AtomicU32::new(0), lag: Lag::new(now), inbox };
+        let share =
+            |inbox| Share { open: AtomicU32::new(0), too_many: AtomicU32::new(0), lag: Lag::new(now), inbox };
         let workers = senders.into_iter().map(share).collect();
         (Arc::new(Shares { workers }), receivers)
     }
@@ -61,6 +64,21 @@ impl Shares {
         let now = Instant::now();
         let lags = self.workers.iter().enumerate().map(|(n, worker)| (n, worker.lag.take(now)));
         lags.filter(|(n, _)| runs(*n)).map(|(_, lag)| lag).max().unwrap_or_default()
+    }
+
+    /// So many connections are too many: each worker is to close its part of them, of those that are idle.
+    pub(crate) fn too_many(&self, connections: u32) {
+        let open = |worker: &Share| u64::from(worker.open.load(Ordering::Relaxed));
+        let all = self.workers.iter().map(open).sum::<u64>().max(1);
+        for worker in &self.workers {
+            let part = (u64::from(connections) * open(worker)).div_ceil(all);
+            worker.too_many.store(part as u32, Ordering::Relaxed);
+        }
+    }
+
+    /// The idle connections that `worker` is to close now.
+    pub(crate) fn take_too_many(&self, worker: usize) -> usize {
+        self.workers[worker].too_many.swap(0, Ordering::Relaxed) as usize
     }
 
     /// Who should serve a client that `worker` has accepted.

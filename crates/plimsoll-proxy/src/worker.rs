@@ -380,7 +380,7 @@ async fn serve(worker: &Rc<Worker>, start: Start) {
     }
 }
 
-/// The worker's heartbeat: deadlines, queues, log lines, budgets, idle pools.
+/// The worker's heartbeat: deadlines, idle clients, queues, log lines, budgets, idle pools.
 async fn tick(worker: Rc<Worker>) {
     let mut interval = tokio::time::interval(TICK);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -388,6 +388,7 @@ async fn tick(worker: Rc<Worker>) {
     loop {
         let due = interval.tick().await.into_std();
         worker.deadlines.tick();
+        worker.deadlines.give_up(worker.shares.take_too_many(worker.number));
         worker.look_at_queues();
         worker.shares.ticks(worker.number, due);
         worker.flush_log();

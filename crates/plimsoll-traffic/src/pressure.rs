@@ -20,7 +20,7 @@ const CALM: u64 = 1_000;
 const MARGIN: f64 = 0.02;
 /// Of the memory: above each, the level of its place, from `NoKeepAlive` on.
 const MEMORY: [f64; 4] = [0.90, 0.93, 0.95, 0.98];
-/// Of the connections: from here on those that are idle are closed.
+/// Of the connections: from here on none is kept alive, and those that have idled longest are closed.
 const CONNECTIONS: f64 = 0.90;
 /// How late a worker's event loop is, at the least, in two readings in a row: then `Low`, then `Normal`. In one it may be a machine that stood still for a
 /// while, such as one that was moved to another host, and is punctual again: whoever waits for it gains nothing by a refusal.
@@ -162,6 +162,12 @@ impl Pressure {
     }
 }
 
+/// Of `held` connections, of `most` that may be open, those that are too many: without them connections are short no more.
+pub fn too_many(held: u32, most: u32) -> u32 {
+    let at = |part: f64| (f64::from(most) * part).ceil() as u32;
+    if held < at(CONNECTIONS) { 0 } else { held - at(CONNECTIONS - MARGIN).saturating_sub(1) }
+}
+
 fn level(number: u8) -> Level {
     [Level::Calm, Level::NoKeepAlive, Level::Low, Level::Normal, Level::All][usize::from(number.min(4))]
 }
@@ -217,6 +223,26 @@ mod tests {
             [Level::Normal; 2],
             "counted anew"
         );
+    }
+
+    #[test]
+    fn without_those_that_are_too_many_connections_are_short_no_more() {
+        for most in 1..500 {
+            for held in 0..=most {
+                let part = |held: u32| f64::from(held) / f64::from(most);
+                let reading = |held| Reading { connections: part(held), ..Reading::default() };
+                let (is_short, _) = wanted(&reading(held), Level::Calm);
+                let many = too_many(held, most);
+                assert_eq!(many > 0, is_short > Level::Calm, "{held} of {most}");
+                let (after, _) = wanted(&reading(held - many), Level::NoKeepAlive);
+                assert!(many == 0 || after == Level::Calm, "{held} of {most} without {many}");
+                let (with_one_more, _) = wanted(&reading(held - many + 1), Level::NoKeepAlive);
+                assert!(
+                    many == 0 || with_one_more > Level::Calm,
+                    "{held} of {most}: {many} are more than need be"
+                );
+            }
+        }
     }
 
     #[test]

@@ -6,13 +6,14 @@ mod process;
 mod rig;
 mod support;
 
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use process::Port;
-use rig::{ask, field, memory, ok, until};
+use rig::{ask, behind_shell, field, file, memory, ok, until};
 use rustix::process::{Signal, kill_process};
 use support::{Client, Gate, Origin, PATIENCE, Plimsoll, Step};
 
@@ -242,4 +243,33 @@ fn one_standstill_is_no_overload() {
         assert_eq!((stage.level(), stage.statuses()), (0, [200, 200, 200]));
     }
     assert_eq!(stage.metric("plimsoll_pressure_refused_total"), 0);
+}
+
+#[test]
+fn idle_clients_do_not_keep_others_out() {
+    let gate = Gate::default();
+    let slow = vec![Step::Read, Step::Wait(gate.clone()), Step::Send(ok("slow")), Step::Serve];
+    let origin = Origin::scripted(vec![slow]);
+    // Room for 16 connections.
+    let text = file(&[origin.address()], "", "");
+    let program = Plimsoll::start_by(behind_shell("ulimit -n 96"), &text, Stdio::piped());
+    let mut admitted = Client::connect(program.address());
+    admitted.send(&request("/"));
+    origin.wait_until("the request", |all| all.iter().any(|one| one.requests.len() == 1));
+    // Each stays when it is served.
+    let mut crowd: Vec<Client> = (0..60)
+        .map(|_| {
+            let mut client = Client::connect(program.address());
+            client.send(&request("/"));
+            assert_eq!(client.answer().whole().status, 200);
+            client
+        })
+        .collect();
+    assert!(crowd[0].is_closed(), "it has idled longest");
+    let said =
+        "short of connections: connections are not kept alive, and those that have idled longest are closed";
+    program.wait_for_line(0, |line| line.contains(said));
+    // Who is at work is not idle, however old.
+    gate.open();
+    assert_eq!(admitted.answer().whole().status, 200);
 }
