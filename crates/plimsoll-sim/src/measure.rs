@@ -25,7 +25,7 @@ pub enum Measure {
     P999,
     /// The part of all attempts that a group was given.
     Share,
-    /// The attempts that a group was given.
+    /// The attempts that a group was given; of several runs the mean, as with all that is counted.
     Assigned,
     /// The most attempts that one server of a group was given.
     MostAssigned,
@@ -123,6 +123,8 @@ impl Measure {
         let assigned = || assigned(report, scope);
         let sum = |servers: Range<usize>| assigned()[servers].iter().sum::<u64>() as f64;
         let most = || assigned()[scope.servers.clone()].iter().max().map_or(f64::NAN, |&n| n as f64);
+        let fewest = || assigned()[scope.servers.clone()].iter().min().map_or(f64::NAN, |&n| n as f64);
+        let of_a_run = |sum: f64| sum / f64::from(report.runs());
         let moved = report.moved;
         match self {
             Measure::Mean => report.latency.mean(),
@@ -131,11 +133,9 @@ impl Measure {
             Measure::P99 => report.latency.quantile(0.99),
             Measure::P999 => report.latency.quantile(0.999),
             Measure::Share => sum(scope.servers.clone()) / sum(0..report.assigned.len()),
-            Measure::Assigned => sum(scope.servers.clone()),
-            Measure::MostAssigned => most(),
-            Measure::FewestAssigned => {
-                assigned()[scope.servers.clone()].iter().min().map_or(f64::NAN, |&n| n as f64)
-            }
+            Measure::Assigned => of_a_run(sum(scope.servers.clone())),
+            Measure::MostAssigned => of_a_run(most()),
+            Measure::FewestAssigned => of_a_run(fewest()),
             Measure::Fullest => most() * scope.servers.len() as f64 / sum(scope.servers.clone()),
             Measure::Extra => report.assigned.iter().sum::<u64>() as f64 / report.arrived as f64 - 1.0,
             Measure::InFlight => in_flight(report, scope),
@@ -147,7 +147,7 @@ impl Measure {
             Measure::TimedOut => part(report.ends.timed_out),
             Measure::HighGood => report.high.good as f64 / report.high.all() as f64,
             Measure::ModestGood => report.modest.good as f64 / report.modest.all() as f64,
-            Measure::Stuck => report.stuck as f64,
+            Measure::Stuck => of_a_run(report.stuck as f64),
             Measure::Moved => moved.map_or(f64::NAN, |m| m.moved),
             Measure::Disturbed => moved.map_or(f64::NAN, |m| m.moved - m.had_to),
             Measure::KeyBalance => moved.map_or(f64::NAN, |m| m.fullest),
@@ -200,7 +200,7 @@ impl std::fmt::Display for Bound {
     }
 }
 
-/// A number with about four figures that mean something.
+/// A number with about four figures that mean something; what is not nothing is shown as more than nothing from a millionth on.
 pub fn figure(value: f64) -> String {
     let size = value.abs();
     let decimals = match size {
@@ -208,7 +208,8 @@ pub fn figure(value: f64) -> String {
         s if s >= 100.0 => 1,
         s if s >= 10.0 => 2,
         s if s >= 1.0 || s == 0.0 => 3,
-        _ => 4,
+        s if s >= 0.001 => 4,
+        _ => 6,
     };
     let text = format!("{value:.decimals$}");
     let short = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
@@ -234,7 +235,8 @@ mod tests {
 
     #[test]
     fn figures_are_short() {
-        let shown = [0.0, 0.01234, 2.6141, 12.0, 123.46, 12345.6, f64::NAN, f64::INFINITY].map(figure);
-        assert_eq!(shown, ["0", "0.0123", "2.614", "12", "123.5", "12346", "none", "never"]);
+        let shown =
+            [0.0, 0.01234, 0.000_028, 2.6141, 12.0, 123.46, 12345.6, f64::NAN, f64::INFINITY].map(figure);
+        assert_eq!(shown, ["0", "0.0123", "0.000028", "2.614", "12", "123.5", "12346", "none", "never"]);
     }
 }

@@ -178,6 +178,9 @@ impl Referee {
     }
 
     /// A request that `instance` gave to `server` at `since` has ended. `idle` says that nothing is left on the server.
+    ///
+    /// Peak EWMA and the least time learn from every end, whatever it was, as Finagle's `Metric.end` does: a request that was given up
+    /// after 50 units has shown that an answer takes longer. C3 learns from what comes with an answer.
     pub(crate) fn end(
         &mut self,
         instance: usize,
@@ -190,30 +193,7 @@ impl Referee {
         let index = server as usize;
         let memory = &mut self.instances[instance];
         memory.in_flight[index] -= 1;
-        if answered {
-            let took = now - since;
-            match self.policy {
-                Reference::PeakEwma { .. } if took > memory.estimate[index] => {
-                    memory.observe(index, took, now);
-                }
-                Reference::PeakEwma { tau } => {
-                    let keep = (-(now - memory.stamp[index]) / tau).exp();
-                    let mixed = memory.estimate[index] * keep + took * (1.0 - keep);
-                    memory.observe(index, mixed, now);
-                }
-                Reference::LeastTime if memory.estimate[index] == 0.0 => memory.observe(index, took, now),
-                Reference::LeastTime => {
-                    let mixed = memory.estimate[index] * 0.95 + 0.05 * took;
-                    memory.observe(index, mixed, now);
-                }
-                Reference::C3 { .. } => {
-                    let waited = took - memory.service[index];
-                    let mixed = memory.estimate[index] + NEWEST * (waited - memory.estimate[index]);
-                    memory.observe(index, mixed, now);
-                }
-                _ => {}
-            }
-        }
+        memory.learn(self.policy, index, now - since, now, answered);
         if self.policy == Reference::JoinIdle && idle {
             let at = self.dice.below(self.instances.len() as u32) as usize;
             self.instances[at].idle.push(server);
@@ -254,7 +234,20 @@ impl Referee {
 }
 
 impl Memory {
-    fn observe(&mut self, server: usize, estimate: f64, now: f64) {
+    /// A request took so long.
+    fn learn(&mut self, policy: Reference, server: usize, took: f64, now: f64, answered: bool) {
+        let before = self.estimate[server];
+        let estimate = match policy {
+            Reference::PeakEwma { .. } if took > before => took,
+            Reference::PeakEwma { tau } => {
+                let keep = (-(now - self.stamp[server]) / tau).exp();
+                before * keep + took * (1.0 - keep)
+            }
+            Reference::LeastTime if before == 0.0 => took,
+            Reference::LeastTime => before * 0.95 + 0.05 * took,
+            Reference::C3 { .. } if answered => before + NEWEST * (took - self.service[server] - before),
+            _ => return,
+        };
         (self.estimate[server], self.stamp[server]) = (estimate, now);
     }
 
@@ -305,6 +298,19 @@ mod tests {
         assert_eq!(first, [0, 1, 2, 3]);
         referee.end(0, 2, 0.0, 1.0, true, true);
         assert_eq!(referee.pick(0, 1.0, &[]), 2);
+    }
+
+    #[test]
+    fn a_request_that_was_given_up_counts_for_as_long_as_it_took_except_with_c3() {
+        let gives_up = |policy| {
+            let mut referee = Referee::new(policy, 2, 1, Dice::new(1));
+            let server = referee.pick(0, 0.0, &[]);
+            referee.end(0, server, 0.0, 50.0, false, true);
+            (referee.instances[0].estimate[server as usize], referee.pick(0, 50.0, &[]) == server)
+        };
+        assert_eq!(gives_up(Reference::PeakEwma { tau: 10.0 }), (50.0, false));
+        assert_eq!(gives_up(Reference::LeastTime), (50.0, false));
+        assert_eq!(gives_up(Reference::C3 { probes: 0 }).0, 0.0);
     }
 
     #[test]

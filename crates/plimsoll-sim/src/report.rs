@@ -122,8 +122,10 @@ pub struct Report {
     pub lost_time: f64,
     /// Work done for those who had left, in units.
     pub wasted: f64,
-    /// Over time.
+    /// Over time; where several runs were added up, of the first.
     pub series: Series,
+    /// The same of the others.
+    pub(crate) others: Vec<Series>,
     /// If servers were taken out.
     pub moved: Option<Moved>,
     /// Simulated events.
@@ -151,6 +153,7 @@ impl Report {
             lost_time: 0.0,
             wasted: 0.0,
             series: Series::default(),
+            others: Vec::new(),
             moved: None,
             events: 0,
             capacity,
@@ -187,7 +190,7 @@ impl Report {
         self.census[load.min(LEVELS - 1)] += 1;
     }
 
-    /// Adds a run of the same world with another seed. What is over time stays that of the first.
+    /// Adds a run of the same world with another seed.
     pub fn merge(&mut self, other: &Report) {
         self.latency.merge(&other.latency);
         self.batches.extend(&other.batches);
@@ -204,6 +207,16 @@ impl Report {
         self.lost_time += other.lost_time;
         self.wasted += other.wasted;
         self.events += other.events;
+        self.others.extend(other.all_series().cloned());
+    }
+
+    /// How many runs it is made of.
+    pub fn runs(&self) -> u32 {
+        self.all_series().count() as u32
+    }
+
+    fn all_series(&self) -> impl Iterator<Item = &Series> {
+        std::iter::once(&self.series).chain(&self.others)
     }
 
     /// Half the width of the mean's 95 % confidence interval, by batch means; NaN when a batch is empty.
@@ -232,13 +245,15 @@ impl Report {
         sojourns / self.span / self.mean_in_system
     }
 
-    /// The bins that begin in `window`; all without one.
+    /// The bins of all runs that begin in `window`; all without one.
     pub(crate) fn window(&self, window: Option<[f64; 2]>) -> impl Iterator<Item = &Bin> {
         let inside = move |&(index, _): &(usize, &Bin)| {
             let begin = index as f64 * self.series.width;
             window.is_none_or(|[from, to]| begin >= from - 1e-9 && begin < to - 1e-9)
         };
-        self.series.bins.iter().enumerate().filter(inside).map(|(_, bin)| bin)
+        self.all_series()
+            .flat_map(move |series| series.bins.iter().enumerate().filter(inside))
+            .map(|(_, bin)| bin)
     }
 
     /// Good answers in a unit over the capacity, in `window`.
@@ -251,13 +266,16 @@ impl Report {
     }
 
     /// Units from the last change until, for five bins, seven of eight requests that arrive are answered well; infinite if that
-    /// never happens.
+    /// never happens. Of several runs the longest.
     pub fn recovery(&self) -> f64 {
-        let fine = |bin: &Bin| bin.arrived > 0 && bin.good as f64 >= 0.875 * bin.arrived as f64;
-        let from = (self.last_change / self.series.width).round() as usize;
-        let bins = self.series.bins.get(from..).unwrap_or_default();
-        let found = bins.windows(5).position(|five| five.iter().all(fine));
-        found.map_or(f64::INFINITY, |after| after as f64 * self.series.width)
+        let of = |series: &Series| {
+            let fine = |bin: &Bin| bin.arrived > 0 && bin.good as f64 >= 0.875 * bin.arrived as f64;
+            let from = (self.last_change / series.width).round() as usize;
+            let bins = series.bins.get(from..).unwrap_or_default();
+            let found = bins.windows(5).position(|five| five.iter().all(fine));
+            found.map_or(f64::INFINITY, |after| after as f64 * series.width)
+        };
+        self.all_series().map(of).fold(0.0, f64::max)
     }
 }
 
@@ -298,5 +316,22 @@ mod tests {
         r.series.bins.pop();
         assert_eq!(r.recovery(), f64::INFINITY);
         assert_eq!(r.goodput(Some([0.0, 20.0])), 10.0 / 20.0 / 2.0);
+    }
+
+    #[test]
+    fn what_is_over_time_is_that_of_all_runs() {
+        let run = |goods: [u64; 7]| {
+            let mut r = report();
+            r.series.width = 10.0;
+            r.series.bins = goods.map(|good| Bin { arrived: 10, good, ..Bin::default() }).to_vec();
+            r
+        };
+        let mut r = run([9, 9, 9, 9, 9, 9, 9]);
+        r.merge(&run([5, 9, 9, 9, 9, 9, 9]));
+        r.merge(&run([9, 1, 9, 9, 9, 9, 9]));
+        assert_eq!((r.runs(), r.recovery(), r.window(Some([0.0, 20.0])).count()), (3, 0.0, 6));
+        assert_eq!(r.goodput(Some([0.0, 20.0])), 42.0 / 60.0 / 2.0);
+        r.merge(&run([9, 9, 1, 9, 9, 9, 9]));
+        assert_eq!(r.recovery(), f64::INFINITY, "of the worst");
     }
 }

@@ -45,6 +45,22 @@ fn a_hanging_server_gets_at_most_ten_of_seven_hundred_from_p2c() {
 }
 
 #[test]
+fn a_server_that_hangs_is_ejected_before_it_has_twelve() {
+    let eject = Policy::with("p2c", "eject = true").unwrap();
+    for seed in 1..=40 {
+        let mut world = World::uniform(50, 0.7, 60_000);
+        world.proxy.first_byte = Some(50.0);
+        world.bin = Some(10.0);
+        world.timeline.push(Change { at: 500.0, servers: 0..1, what: What::Speed(0.0) });
+        let report = world.run(&eject, seed);
+        let stuck: u32 = report.series.bins[50..150].iter().map(|bin| bin.assigned[0]).sum();
+        // Five that time out, and by then five more at most: a sixth would need another server with five, and they are one in
+        // 60,000 (0.7^31). Its first trial may come within these ten seconds, the second can't.
+        assert!((1..=11).contains(&stuck), "seed {seed}: {stuck}");
+    }
+}
+
+#[test]
 fn a_slow_server_gets_little_from_p2c_and_ruins_round_robin() {
     let run = |name| {
         let mut world = World::uniform(20, 0.6, 100_000);
