@@ -19,15 +19,17 @@ use crate::gradient::Gradient;
 use crate::hashing::Hashing;
 use crate::health::{CheckRules, Health, Record, Roster};
 use crate::kept::Kept;
+use crate::levels::Availability;
 use crate::queue::Rules;
 use crate::ramp::{self, Ramp};
 use crate::ranking::Ranking;
 use crate::rendezvous::Seat;
 use crate::reported::Reported;
-use crate::server::Server;
+use crate::server::{Bar, Server};
 use crate::share;
 use crate::stays;
 use crate::subset;
+use crate::time::Millis;
 use crate::waiting::Waiting;
 use crate::weights::Weights;
 
@@ -184,9 +186,10 @@ impl Backend {
             roster.settle(self.panic, &self.ramp.trials);
         } else {
             for server in &self.servers {
-                let starts = server.check.is_some() && !server.health.record().has_begun();
-                if starts || server.says_down {
-                    server.live.bar(true);
+                if server.check.is_some() && !server.health.record().has_begun() {
+                    server.live.bar(Bar::New);
+                } else if server.says_down {
+                    server.live.bar(Bar::Unwell);
                 }
             }
         }
@@ -264,6 +267,13 @@ fn rank(server: &Server) -> (bool, u8) {
 }
 
 impl Tier {
+    /// How many may be chosen, and how many there are: those that have yet to show that they can serve are no reason to go elsewhere.
+    pub(crate) fn availability(&self, servers: &[Server], now: Millis) -> Availability {
+        let lives = || self.members.iter().map(|&member| &servers[member as usize].live);
+        let available = lives().filter(|live| !live.is_closed(now)).count();
+        (available as u32, lives().filter(|live| live.is_counted()).count() as u32)
+    }
+
     fn new(
         servers: &[Server],
         seats: &[Seat],

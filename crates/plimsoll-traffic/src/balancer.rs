@@ -194,11 +194,7 @@ impl Balancer {
         if !self.levels.are_several() {
             return Question { ask, millis, level: 0, ramps };
         }
-        let available = |tier: usize| {
-            let members = &self.backend.tiers[tier].members;
-            let available = members.iter().filter(|&&i| !self.server(i).live.is_closed(millis)).count();
-            (available as u32, members.len() as u32)
-        };
+        let available = |tier: usize| self.backend.tiers[tier].availability(&self.backend.servers, millis);
         Question { ask, millis, level: self.levels.choose(millis, dice, available), ramps }
     }
 

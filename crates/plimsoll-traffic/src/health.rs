@@ -6,6 +6,8 @@
 //! configuration allows; and when too few are left it lets everybody serve (panic) rather than nobody.
 
 mod checks;
+#[cfg(test)]
+mod every_state;
 mod record;
 mod roster;
 
@@ -152,7 +154,7 @@ impl Backend {
             let server = &self.servers[*index as usize];
             !server.says_down
                 && server.has_room()
-                && server.health.record().ejection == Ejection::Waits
+                && server.health.record().awaits_trial()
                 && !tried.contains(index)
         };
         let mut members = self.tiers.iter().flat_map(|tier| tier.members.iter().copied());
@@ -216,7 +218,15 @@ impl Backend {
     /// Takes over what another process knew.
     pub(crate) fn recall_health(&self, server: usize, known: &Remembered, now: Millis) {
         let mut roster = self.roster();
-        self.servers[server].health.record().recall(known, self.eject.as_ref(), now);
+        {
+            let mut record = self.servers[server].health.record();
+            record.recall(known, self.eject.as_ref(), now);
+            // Whoever passes for the first time here joins others. (All begin with the same word, so this is done once.)
+            if record.has_passed && record.first {
+                drop(record);
+                self.servers.iter().for_each(|server| server.health.record().first = false);
+            }
+        }
         roster.settle(self.panic, &self.ramp.trials);
     }
 
@@ -257,7 +267,6 @@ fn median_of_others(sorted: &[f64], own: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
     use std::rc::Rc;
     use std::sync::Arc;
     use std::time::Duration;
@@ -462,6 +471,87 @@ mod tests {
         assert!(more.ramp.is_active(Millis(2 * SECOND)));
     }
 
+    /// The first so many are well; the others' checks have failed.
+    fn joined(well: usize, spec: &model::Backend) -> Backend {
+        let first = model::Backend { servers: spec.servers[..well].to_vec(), ..spec.clone() };
+        let first = Backend::new(&first, None);
+        (0..well).for_each(|i| first.checked(i, Ok(()), Millis(SECOND)));
+        let all = Backend::new(spec, Some(&first));
+        assert_eq!(barred(&all).len(), spec.servers.len() - well, "at once, not at the next tick");
+        all.tick(Millis(2 * SECOND));
+        let new = well..spec.servers.len();
+        assert!(new.clone().all(|i| state(&all, i) == State::Starting && all.servers[i].live.is_barred()));
+        new.for_each(|i| all.checked(i, Err("status 500"), Millis(2 * SECOND)));
+        all
+    }
+
+    #[test]
+    fn however_many_are_new_they_get_nothing_while_anybody_is_well() {
+        let all = joined(2, &checked(8));
+        assert_eq!((barred(&all), all.panics()), ((2..8).collect(), false));
+        (0..3).for_each(|_| all.checked(0, Err("x"), Millis(3 * SECOND)));
+        assert_eq!((barred(&all), all.panics()), (vec![0, 2, 3, 4, 5, 6, 7], false), "half of two are well");
+        (0..3).for_each(|_| all.checked(1, Err("x"), Millis(3 * SECOND)));
+        assert_eq!((barred(&all), all.panics()), (vec![], true), "nobody is known to be well");
+        all.checked(7, Ok(()), Millis(4 * SECOND));
+        assert_eq!(
+            (barred(&all), all.panics()),
+            ((2..7).collect(), true),
+            "a third of those that have passed"
+        );
+        all.checked(6, Ok(()), Millis(4 * SECOND));
+        assert_eq!((barred(&all), all.panics()), ((0..6).collect(), false));
+        let never = Backend::new(&model::Backend { panic: 0, ..checked(3) }, None);
+        assert_eq!((barred(&never), never.panics()), (vec![0, 1, 2], false), "nor ever, if that is said");
+    }
+
+    #[test]
+    fn those_that_are_new_keep_nobody_from_being_ejected_and_are_nobody_that_is_left() {
+        let all = joined(2, &checked(8));
+        fail(&all, 0, 5, 3 * SECOND);
+        assert_eq!(state(&all, 0), State::Ejected);
+        fail(&all, 1, 5, 3 * SECOND);
+        assert_eq!((state(&all, 1), barred(&all).len()), (State::Up, 7));
+        let one = joined(1, &checked(3));
+        fail(&one, 0, 5, 3 * SECOND);
+        assert_eq!(state(&one, 0), State::Up, "the others have never served");
+    }
+
+    #[test]
+    fn those_that_are_new_send_nobody_to_another_level() {
+        let mut spec = checked(7);
+        spec.servers[2].priority = 1;
+        spec.servers[6].backup = true;
+        let all = Arc::new(joined(3, &spec));
+        let balancer = Balancer::new(Arc::clone(&all), &mut Dice::new(1));
+        let mut dice = Dice::new(2);
+        let mut to = |server: u32, now: u64| {
+            let ask = Ask { now: Micros(now * 1_000), key: 0, tried: &[] };
+            let pick = |_| balancer.pick(&ask, &mut dice).expect("somebody serves").index();
+            (0..1_000).map(pick).filter(|index| *index == server).count()
+        };
+        assert_eq!(to(2, 3 * SECOND), 0);
+        (0..3).for_each(|_| all.checked(0, Err("x"), Millis(3 * SECOND)));
+        let spilt = to(2, 4 * SECOND);
+        assert!(spilt.abs_diff(300) < 60, "one of two is well: 70 % stay, {spilt} did not");
+        (0..3).for_each(|_| all.checked(1, Err("x"), Millis(4 * SECOND)));
+        assert_eq!(to(2, 5 * SECOND), 1_000, "the level that serves");
+    }
+
+    #[test]
+    fn a_trial_waits_for_a_check_that_passes() {
+        let backend = Backend::new(&checked(3), None);
+        (0..3).for_each(|i| backend.checked(i, Ok(()), Millis(SECOND)));
+        fail(&backend, 0, 5, SECOND);
+        backend.checked(0, Ok(()), Millis(20 * SECOND));
+        assert!(backend.has_trials());
+        (0..3).for_each(|_| backend.checked(0, Err("x"), Millis(30 * SECOND)));
+        assert_eq!((state(&backend, 0), backend.has_trials()), (State::Down, false));
+        assert_eq!(backend.take_trial(&[]), None);
+        (0..2).for_each(|_| backend.checked(0, Ok(()), Millis(40 * SECOND)));
+        assert_eq!((state(&backend, 0), backend.take_trial(&[])), (State::Trial, Some(0)));
+    }
+
     #[test]
     fn three_failed_checks_take_a_server_out_and_two_passes_bring_it_back() {
         let backend = Backend::new(&checked(3), None);
@@ -517,94 +607,27 @@ mod tests {
 
     #[test]
     fn another_process_knows_the_same() {
-        let (old, new) = (Backend::new(&checked(3), None), Backend::new(&checked(3), None));
+        let (old, new) = (Backend::new(&checked(5), None), Backend::new(&checked(5), None));
         (0..3).for_each(|i| old.checked(i, Ok(()), Millis(SECOND)));
-        (0..3).for_each(|_| old.checked(0, Err("status 500"), Millis(2 * SECOND)));
-        fail(&old, 1, 5, 3 * SECOND);
-        for server in 0..3 {
-            let known = old.servers[server].memory(Millis(4 * SECOND)).expect("its health at least");
-            new.recall(server, &known, Millis(100 * SECOND));
+        old.checked(3, Err("refused"), Millis(SECOND));
+        fail(&old, 1, 5, 2 * SECOND);
+        (0..3).for_each(|_| old.checked(0, Err("status 500"), Millis(3 * SECOND)));
+        for server in 0..5 {
+            let known = old.servers[server].memory(Millis(4 * SECOND));
+            assert_eq!(known.is_none(), server == 4, "no check of that one has ended");
+            known.into_iter().for_each(|known| new.recall(server, &known, Millis(100 * SECOND)));
         }
         let told = |backend: &Backend, now: u64| {
             let tell = |i| {
                 let Condition { state, reason, since } = backend.condition(i);
                 (state, reason, now - since.0)
             };
-            (0..3).map(tell).collect::<Vec<_>>()
+            (0..4).map(tell).collect::<Vec<_>>()
         };
         assert_eq!(told(&new, 100 * SECOND), told(&old, 4 * SECOND));
-        assert_eq!((barred(&new), new.panics()), (barred(&old), old.panics()));
-    }
-
-    /// Every state that up to six servers can get into, by every event, with the invariants that must hold after each.
-    #[test]
-    fn whatever_happens_somebody_serves() {
-        for servers in 1..=6 {
-            let backend = Backend::new(&checked(servers), None);
-            let all_up = vec![(Check::Up, Ejection::None); servers];
-            let (mut seen, mut todo) = (HashSet::new(), vec![all_up]);
-            while let Some(state) = todo.pop() {
-                for event in 0..7 * servers {
-                    put(&backend, &state);
-                    let out_before = unwell(&backend);
-                    let ejected = act(&backend, event % servers, event / servers);
-                    assert!(barred(&backend).len() < servers, "{state:?} {event}");
-                    if ejected {
-                        let out = unwell(&backend);
-                        assert!(out > out_before && out * 2 <= servers, "{state:?} {event}");
-                    }
-                    let next: Vec<_> = backend
-                        .servers
-                        .iter()
-                        .map(|s| {
-                            let r = s.health.record();
-                            (r.check, r.ejection)
-                        })
-                        .collect();
-                    let waits = next.iter().filter(|(_, e)| *e == Ejection::Waits).count();
-                    assert_eq!(backend.has_trials(), waits > 0, "{state:?} {event}");
-                    if seen.insert(format!("{next:?}")) {
-                        todo.push(next);
-                    }
-                }
-            }
-            assert!(seen.len() >= servers, "{} states", seen.len());
-        }
-    }
-
-    const UNTIL: u64 = 100;
-
-    fn put(backend: &Backend, state: &[(Check, Ejection)]) {
-        for (server, &(check, ejection)) in backend.servers.iter().zip(state) {
-            let mut record = server.health.record();
-            (record.check, record.ejection, record.streak) = (check, ejection, 0);
-            drop(record);
-            server.live.end_failures();
-        }
-        backend.roster().settle(backend.panic, &backend.ramp.trials);
-    }
-
-    fn unwell(backend: &Backend) -> usize {
-        backend.servers.iter().filter(|s| !s.health.record().is_well()).count()
-    }
-
-    /// True if the event ejected a server that served.
-    fn act(backend: &Backend, server: usize, event: usize) -> bool {
-        let is_up = || backend.servers[server].health.record().ejection == Ejection::None;
-        let was_up = is_up();
-        match event {
-            0 => fail(backend, server, 5, 1),
-            1 => (0..3).for_each(|_| backend.checked(server, Err("x"), Millis(1))),
-            2 => (0..2).for_each(|_| backend.checked(server, Ok(()), Millis(UNTIL))),
-            3 => drop(backend.take_trial(&[])),
-            4 => backend.recovered(server, true, Millis(1)),
-            5 => backend.failed(server, "x", true, Millis(1)),
-            _ => backend.undecided(server),
-        }
-        let mut record = backend.servers[server].health.record();
-        if let Ejection::Until(_) = record.ejection {
-            record.ejection = Ejection::Until(Millis(UNTIL)); // times are not part of a state
-        }
-        was_up && record.ejection != Ejection::None
+        assert_eq!((barred(&old), old.panics()), (vec![3, 4], true));
+        assert_eq!((barred(&new), new.panics()), (vec![3, 4], true), "the third has never passed");
+        new.checked(4, Ok(()), Millis(101 * SECOND));
+        assert!(new.ramp.is_active(Millis(101 * SECOND)), "it joins others");
     }
 }

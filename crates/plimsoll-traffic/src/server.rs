@@ -82,8 +82,22 @@ impl Server {
     }
 }
 
-/// The bit of `closed_until` that says that health keeps a server out; the others are a time.
+/// The bit of `closed_until` that says that health keeps a server out.
 const BARRED: u64 = 1 << 63;
+/// The bit that says that it is to be left out of all counts as well. The other bits are a time.
+const UNCOUNTED: u64 = 1 << 62;
+const BARS: u64 = BARRED | UNCOUNTED;
+
+/// Whether health keeps a server out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bar {
+    /// It serves.
+    Open,
+    /// It is unwell.
+    Unwell,
+    /// None of its checks has ever passed: until then it is as if it were not there.
+    New,
+}
 
 /// The live counters of one server.
 ///
@@ -96,7 +110,7 @@ const BARRED: u64 = 1 << 63;
 #[repr(align(128))]
 pub struct Live {
     in_flight: AtomicU32,
-    /// Until when it is passed over, in milliseconds; with [`BARRED`] for as long as that bit stays. One word, so that a pick looks at one.
+    /// Until when it is passed over, in milliseconds; with [`BARS`] for as long as these bits stay. One word, so that a pick looks at one.
     closed_until: AtomicU64,
     total: AtomicU64,
     refusals: AtomicU64,
@@ -164,24 +178,32 @@ impl Live {
 
     /// Until when nobody chooses it, in milliseconds.
     pub(crate) fn refused_until(&self) -> u64 {
-        self.closed_until.load(Relaxed) & !BARRED
+        self.closed_until.load(Relaxed) & !BARS
     }
 
     /// It refuses. The maximum, so that a worker with an older `now` cannot shorten what another has set.
     pub(crate) fn pass_over_until(&self, until: u64) {
-        let later = |word: u64| Some(word & BARRED | (word & !BARRED).max(until & !BARRED));
+        let later = |word: u64| Some(word & BARS | (word & !BARS).max(until & !BARS));
         let _ = self.closed_until.fetch_update(Relaxed, Relaxed, later);
     }
 
     /// Health keeps it out, or does so no more.
-    pub(crate) fn bar(&self, barred: bool) {
-        if barred != self.is_barred() {
-            if barred {
-                self.closed_until.fetch_or(BARRED, Relaxed);
-            } else {
-                self.closed_until.fetch_and(!BARRED, Relaxed);
-            }
+    pub(crate) fn bar(&self, bar: Bar) {
+        let bits = match bar {
+            Bar::Open => 0,
+            Bar::Unwell => BARRED,
+            Bar::New => BARS,
+        };
+        // Reads first: most that is decided changes nothing.
+        if self.closed_until.load(Relaxed) & BARS != bits {
+            let changed = |word: u64| Some(word & !BARS | bits);
+            let _ = self.closed_until.fetch_update(Relaxed, Relaxed, changed);
         }
+    }
+
+    /// Whether it counts where it is asked how many of the servers can serve.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.closed_until.load(Relaxed) & UNCOUNTED == 0
     }
 
     /// Whether health keeps it out: nobody chooses it, also if no other is left.
@@ -241,8 +263,7 @@ impl Live {
         // Reads first: a write on every connect would take the line away from all other cores. Ends only what it has read: a
         // refusal that another worker meets in between is newer than this connect.
         let word = self.closed_until.load(Relaxed);
-        word & !BARRED != 0
-            && self.closed_until.compare_exchange(word, word & BARRED, Relaxed, Relaxed).is_ok()
+        word & !BARS != 0 && self.closed_until.compare_exchange(word, word & BARS, Relaxed, Relaxed).is_ok()
     }
 
     /// Whether it refused a connection within the last [`REFUSED_FOR`].
@@ -337,6 +358,23 @@ mod tests {
         live.refused(Millis(10));
         live.connected();
         assert!(!live.is_refused(Millis(10)));
+    }
+
+    #[test]
+    fn health_and_refusals_leave_each_other_alone() {
+        let live = Live::default();
+        let told = |live: &Live| (live.is_barred(), live.is_counted(), live.refused_until());
+        live.bar(Bar::New);
+        live.refused(Millis(10));
+        assert_eq!(told(&live), (true, false, 1_010));
+        live.bar(Bar::Unwell);
+        assert_eq!(told(&live), (true, true, 1_010));
+        assert!(live.connected() && !live.connected());
+        assert_eq!(told(&live), (true, true, 0));
+        live.refused(Millis(20));
+        live.bar(Bar::Open);
+        assert_eq!(told(&live), (false, true, 1_020));
+        assert!(live.is_closed(Millis(1_019)) && !live.is_closed(Millis(1_020)));
     }
 
     #[test]

@@ -181,6 +181,7 @@ pub(crate) fn recall(learned: &Value) -> Vec<Learned> {
 fn health_as_json(health: &Remembered) -> Value {
     json!({
         "check": health.check,
+        "has_passed": health.has_passed,
         "ejected_for": health.ejected_for,
         "ejections": health.ejections,
         "age": health.age,
@@ -189,8 +190,11 @@ fn health_as_json(health: &Remembered) -> Value {
 }
 
 fn health(health: &Value) -> Option<Remembered> {
+    let check = health["check"].as_bool();
     Some(Remembered {
-        check: health["check"].as_bool(),
+        check,
+        // An older process does not say it.
+        has_passed: health["has_passed"].as_bool().unwrap_or(check.is_some()),
         ejected_for: health["ejected_for"].as_u64(),
         ejections: u32::try_from(health["ejections"].as_u64()?).ok()?,
         age: health["age"].as_u64()?,
@@ -252,7 +256,14 @@ mod tests {
     #[test]
     fn what_was_learned_can_be_read_back() {
         let reason = "status 503".to_owned();
-        let health = Remembered { check: Some(false), ejected_for: Some(7), ejections: 2, age: 9, reason };
+        let health = Remembered {
+            check: Some(false),
+            has_passed: false,
+            ejected_for: Some(7),
+            ejections: 2,
+            age: 9,
+            reason,
+        };
         let health = Some(health);
         let memory = Memory {
             refused_for: Some(300),

@@ -2,6 +2,8 @@
 //!
 //! The servers are threads that answer checks and requests each as they are told; the program is the real one, with one worker.
 
+#[path = "checks/joining.rs"]
+mod joining;
 #[path = "peers/process.rs"]
 mod process;
 #[path = "support/rig.rs"]

@@ -110,7 +110,7 @@ pub(crate) struct Record {
     pub(crate) admitted: Millis,
     since: Millis,
     reason: String,
-    /// A check has passed, ever.
+    /// A check has passed since it was new.
     pub(crate) has_passed: bool,
     /// What became of the last one, and of all.
     pub(crate) last: Option<LastCheck>,
@@ -128,6 +128,8 @@ pub(crate) struct Record {
 pub struct Remembered {
     /// What the check said: passed or failed; nothing for a server without one, or without a result.
     pub check: Option<bool>,
+    /// Whether a check has passed since it was new.
+    pub has_passed: bool,
     /// It is ejected for so long; 0 once it waits for its trial.
     pub ejected_for: Option<u64>,
     /// Ejections so far.
@@ -167,6 +169,16 @@ impl Record {
 
     pub(crate) fn since(&self) -> Millis {
         self.since
+    }
+
+    /// Whether a check has passed since it was new, or none is needed.
+    pub(crate) fn has_passed(&self) -> bool {
+        self.has_passed || self.check == Check::Off
+    }
+
+    /// Whether the next request may try it: its ejection is over, and nothing else speaks against it.
+    pub(crate) fn awaits_trial(&self) -> bool {
+        self.ejection == Ejection::Waits && matches!(self.check, Check::Off | Check::Up)
     }
 
     pub(crate) fn is_well(&self) -> bool {
@@ -240,6 +252,7 @@ impl Record {
                 Check::Up => Some(true),
                 Check::Down => Some(false),
             },
+            has_passed: self.has_passed,
             ejected_for: match self.ejection {
                 Ejection::None => None,
                 Ejection::Until(until) => Some(until.0.saturating_sub(now.0)),
@@ -260,7 +273,7 @@ impl Record {
             (_, Some(true)) => self.check = Check::Up,
             (_, Some(false)) => self.check = Check::Down,
         }
-        self.has_passed |= known.check.is_some();
+        self.has_passed |= known.has_passed;
         if let (Some(rules), Some(left)) = (rules, known.ejected_for) {
             // No longer than this configuration could make it.
             let left = left.min(rules.longest.as_millis() as u64 * 6 / 5);

@@ -1,13 +1,16 @@
 //! A backend's servers seen together: how many may be spared, and when everybody must serve.
+//!
+//! In go the records of all, out comes for each whether picks may look at it. Servers none of whose checks has ever passed are no part of this: however many join,
+//! they take nobody's requests, and are no reason to think that too few are left. Only when nobody is well they are as good as all others.
 
 use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::Relaxed;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::record::{Ejection, Health};
+use super::record::Health;
 use crate::backend::Backend;
-use crate::server::{Live, Server};
+use crate::server::{Bar, Live, Server};
 
 /// Turns that are kept until somebody asks.
 const TURNS: usize = 256;
@@ -58,6 +61,10 @@ impl Member {
     fn is_well(&self) -> bool {
         !self.says_down && self.health.record().is_well()
     }
+
+    fn has_passed(&self) -> bool {
+        self.health.record().has_passed()
+    }
 }
 
 impl Roster {
@@ -91,9 +98,9 @@ impl Roster {
         self.members = backend.servers.iter().zip(tiers).map(member).collect();
     }
 
-    /// Whether a server that serves now can be done without: afterwards at most `most` percent are out, and one is left.
+    /// Whether a server that serves now can be done without: afterwards at most `most` percent of those that have served are out, and one is left.
     pub(crate) fn may_spare(&self, health: &Arc<Health>, most: u32) -> bool {
-        let counted = self.members.iter().filter(|m| m.tier.is_some());
+        let counted = self.members.iter().filter(|m| m.tier.is_some() && m.has_passed());
         let (mut all, mut out) = (0, 0);
         for member in counted {
             all += 1;
@@ -104,35 +111,54 @@ impl Roster {
 
     /// Works out who is passed over, and whether somebody waits for a trial.
     pub(crate) fn settle(&mut self, panic: u32, trials: &AtomicU32) {
-        let tiers = self.members.iter().filter_map(|m| m.tier).max().map_or(0, |last| last + 1);
-        let mut levels = vec![Level::default(); tiers];
         let mut waiting = 0;
-        let well: Vec<bool> = self
+        let standings: Vec<Standing> = self
             .members
             .iter()
             .map(|m| {
+                let record = m.health.record();
                 // One that is full is called once it has room: until then all picks would ask for it in vain.
                 let may = m.tier.is_some() && !m.says_down && m.has_room();
-                waiting += u32::from(may && m.health.record().ejection == Ejection::Waits);
-                m.is_well()
+                waiting += u32::from(may && record.awaits_trial());
+                match m.says_down || !record.is_well() {
+                    false => Standing::Well,
+                    true if record.has_passed() => Standing::Unwell,
+                    true => Standing::New,
+                }
             })
             .collect();
-        for (member, &well) in self.members.iter().zip(&well) {
-            if let Some(tier) = member.tier {
-                let level = &mut levels[tier];
-                level.all += 1;
-                level.well += usize::from(well);
-                level.backup |= member.backup;
-            }
-        }
+        let levels = self.levels(&standings);
+        let serves = levels.iter().any(|level| level.well > 0);
         let calm = panic == 0 || is_enough(&levels);
         self.panics = !calm && levels.iter().any(|level| level.is_few(panic));
-        for (member, &well) in self.members.iter().zip(&well) {
+        for (member, &standing) in self.members.iter().zip(&standings) {
             let fails_open = !calm && member.tier.is_some_and(|tier| levels[tier].is_few(panic));
             // Panic is for judges who may be wrong: nobody knows better than the server itself.
-            member.live.bar(member.says_down || (!well && !fails_open));
+            let opens = fails_open && !member.says_down;
+            member.live.bar(match standing {
+                Standing::Well => Bar::Open,
+                Standing::Unwell if opens => Bar::Open,
+                Standing::New if opens && !serves => Bar::Open,
+                Standing::Unwell => Bar::Unwell,
+                Standing::New => Bar::New,
+            });
         }
         trials.store(waiting, Relaxed);
+    }
+
+    /// By tier, how many there are. As long as anybody is well, those that are new are left out.
+    fn levels(&self, standings: &[Standing]) -> Vec<Level> {
+        let members = || self.members.iter().zip(standings).filter_map(|(m, &s)| Some((m, m.tier?, s)));
+        let tiers = members().map(|(_, tier, _)| tier + 1).max().unwrap_or(0);
+        let serves = members().any(|(_, _, standing)| standing == Standing::Well);
+        let mut levels = vec![Level::default(); tiers];
+        for (member, tier, standing) in members() {
+            let level = &mut levels[tier];
+            level.all += usize::from(!(serves && standing == Standing::New));
+            level.well += usize::from(standing == Standing::Well);
+            level.backup |= member.backup;
+        }
+        levels
     }
 
     pub(crate) fn tell(&mut self, turn: Turn, server: &Server) {
@@ -155,6 +181,15 @@ impl Roster {
         let counted = || self.members.iter().filter(|m| m.tier.is_some());
         (counted().filter(|m| m.is_well()).count(), counted().count())
     }
+}
+
+/// What speaks against a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Well,
+    Unwell,
+    /// It is unwell, and no check of it has ever passed.
+    New,
 }
 
 #[derive(Debug, Clone, Default)]

@@ -174,9 +174,14 @@ pub(crate) struct Stage {
 impl Stage {
     /// Servers whose checks go so, and further keys of their backend.
     pub(crate) fn new(checks: &[Asked], keys: &str) -> Stage {
+        Stage::of(checks.len(), checks, keys)
+    }
+
+    /// The same, where the file lists only the first ones.
+    pub(crate) fn of(count: usize, checks: &[Asked], keys: &str) -> Stage {
         let servers: Vec<Server> = checks.iter().map(|&check| Server::start(check)).collect();
         let (admin, port) = (Port::reserve(), Port::reserve());
-        let text = text(&servers, &place_of(&admin, &port), keys);
+        let text = text(&servers[..count], &place_of(&admin, &port), keys);
         Stage { program: Plimsoll::start(&text), servers, admin, port }
     }
 
@@ -215,6 +220,15 @@ impl Stage {
         self.program.signal(Signal::HUP);
         let lines = self.program.wait_for_line(said, |line| line.contains("reloaded"));
         assert!(!lines.iter().any(|line| line.contains("not reloaded")), "{}", lines.join("\n"));
+    }
+
+    /// Has the admin API do this; gives the status of its answer.
+    pub(crate) fn order(&self, method: &str, path: &str, body: &Value) -> u16 {
+        let (mut client, body) = (Client::connect(self.admin.address()), body.to_string());
+        let head = format!("{method} /v1/backends/all/servers{path} HTTP/1.1\r\nHost: localhost\r\n");
+        let fields = format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
+        client.send(format!("{head}{fields}{body}").as_bytes());
+        client.answer().whole().status
     }
 
     pub(crate) fn upgrade(&self) {
