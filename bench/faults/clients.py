@@ -8,22 +8,26 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-ASK = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+USUAL, HIGH = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"GET /high HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 @dataclass
 class Asked:
-    """A request: when it was due, how long it took, what became of it ("good", "failed", "timed out"), and after how many tries."""
+    """A request: when it was due, how long it took, what became of it ("good", "failed", "timed out"), after how many tries, and whether it was of the
+    high class."""
     at: float
     took: float
     became: str
     tries: int
     why: str
+    is_high: bool
 
 
 class Clients:
-    def __init__(self, port, rate, patience, retries=0):
-        self.port, self.rate, self.patience, self.retries = port, rate, patience, retries
+    """With `high` each request of that number is of the high class, which is told by its path."""
+
+    def __init__(self, port, rate, patience, retries=0, high=None):
+        self.port, self.rate, self.patience, self.retries, self.high = port, rate, patience, retries, high
         self.idle, self.asked, self.stopped = [], [], False
 
     def stop(self):
@@ -37,7 +41,8 @@ class Clients:
             late = began + due - time.monotonic()
             if late > 0:
                 await asyncio.sleep(late)
-            task = asyncio.create_task(self.ask(due))
+            is_high = self.high is not None and number % self.high == 0
+            task = asyncio.create_task(self.ask(due, is_high))
             under_way.add(task)
             task.add_done_callback(under_way.discard)
             number += 1
@@ -46,18 +51,18 @@ class Clients:
             writer.close()
         return self.asked
 
-    async def ask(self, due):
+    async def ask(self, due, is_high):
         began = time.monotonic()
         for tries in range(1, self.retries + 2):
-            became, why = await self.attempt()
+            became, why = await self.attempt(HIGH if is_high else USUAL)
             if became == "good":
                 break
-        self.asked.append(Asked(due, time.monotonic() - began, became, tries, why))
+        self.asked.append(Asked(due, time.monotonic() - began, became, tries, why, is_high))
 
-    async def attempt(self):
+    async def attempt(self, said):
         held = []
         try:
-            return await asyncio.wait_for(self.exchange(held), self.patience)
+            return await asyncio.wait_for(self.exchange(said, held), self.patience)
         except asyncio.TimeoutError:
             return "timed out", "no answer in time"
         except (OSError, asyncio.IncompleteReadError) as error:
@@ -66,11 +71,11 @@ class Clients:
             for writer in held:
                 writer.close()
 
-    async def exchange(self, held):
+    async def exchange(self, said, held):
         """One request. Its connection is in `held` while it may not be used again."""
         reader, writer = await self.connection()
         held.append(writer)
-        writer.write(ASK)
+        writer.write(said)
         head = await reader.readuntil(b"\r\n\r\n")
         line, *fields = head[:-4].split(b"\r\n")
         named = {name.strip().lower(): value.strip().lower() for name, _, value in (field.partition(b":") for field in fields)}

@@ -79,13 +79,21 @@ class Origin:
 class Bounded:
     """Servers that work on `slots` requests at once, first in, first out; and also on one whose client has left, as most servers do.
 
-    `/healthz` is answered at once with 200. With `flaps` the first one answers it with 503 for that time in seconds, then with 200 for as long, and so on."""
+    `/healthz` is answered at once with 200. With `flaps` the first one answers it with 200 until that time in seconds has passed since `began`, then with 503
+    for as long, and so on."""
 
     def __init__(self, count, slots, service, flaps=None):
         self.sockets = [socket.create_server(("127.0.0.1", 0), backlog=4096) for _ in range(count)]
         self.ports = [one.getsockname()[1] for one in self.sockets]
         self.slots, self.service, self.flaps = slots, service, flaps
         self.asked = multiprocessing.Array("Q", count)
+        self.worked = multiprocessing.Array("d", 2, lock=False)  # how many were worked on, and how many seconds of a slot that took
+
+    def capacity(self):
+        """What they can do in a second when no slot is ever free, as long as each request takes what it has taken until now: a timer fires late, and more
+        so on a busy machine."""
+        count, seconds = self.worked
+        return len(self.ports) * self.slots * count / seconds
 
     def serve(self, began, trigger):
         """For ever. `trigger` is (from, until, factor): in that time everything that is begun takes `factor` times as long."""
@@ -98,27 +106,33 @@ class Bounded:
             now = time.monotonic() - began
             return self.service * (factor if since <= now < until else 1)
 
+        def is_unwell(number):
+            now = time.monotonic() - began
+            return bool(self.flaps) and number == 0 and now > 0 and now // self.flaps % 2 == 1
+
         for number, one in enumerate(self.sockets):
             room = asyncio.Semaphore(self.slots)
 
             def converse(reader, writer, number=number, room=room):
-                return self.converse(reader, writer, (number, room, takes))
+                return self.converse(reader, writer, (number, room, takes, is_unwell))
             await asyncio.start_server(converse, sock=one)
         await asyncio.Event().wait()
 
     async def converse(self, reader, writer, server):
-        number, room, takes = server
+        number, room, takes, is_unwell = server
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 if head.startswith(b"GET /healthz "):
-                    is_down = self.flaps and number == 0 and time.monotonic() // self.flaps % 2 == 0
-                    status = b"503 Service Unavailable" if is_down else b"200 OK"
+                    status = b"503 Service Unavailable" if is_unwell(number) else b"200 OK"
                     writer.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 2\r\n\r\nok")
                     continue
                 self.asked[number] += 1
                 async with room:
+                    began = time.monotonic()
                     await asyncio.sleep(takes())
+                    self.worked[0] += 1
+                    self.worked[1] += time.monotonic() - began
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
                 await writer.drain()
         except (OSError, asyncio.IncompleteReadError):

@@ -1,7 +1,7 @@
 """The proxies under equivalent settings: two random servers and the one with fewer requests, 500 ms for an answer to begin, one retry.
 
 Five failures take a server out, as far as each can do that: nginx counts them within `fail_timeout`; HAProxy needs health checks beside
-(every 2 s here, and every second while it is out), which also bring the server back. nginx has no checks without a subscription, and no queue.
+(every 2 s here, and every second while it is out), which also bring the server back. nginx has no checks without a subscription, no queue and no classes.
 """
 import os
 import sys
@@ -15,6 +15,8 @@ class Limits:
     at_once = None
     """Whether `/healthz` is asked four times a second; three failures take a server out and two passes bring it back."""
     checked = False
+    """Whether `/high` goes before all else that waits."""
+    classed = False
 
 
 class Plimsoll(Limits, peers.Plimsoll):
@@ -29,6 +31,10 @@ class Plimsoll(Limits, peers.Plimsoll):
 {limit}"""
 
     def text(self, number, servers):
+        rules = """to = "web"
+timeout = { first_byte = "500ms" }
+retry = { attempts = 1, on = ["connect", "reset", "timeout", "502", "503", "504"] }"""
+        high = f'[[route]]\npath = "/high"\npriority = "high"\n{rules}' if self.classed else ""
         return f"""workers = {peers.WORKERS}
 [[listen]]
 bind = "127.0.0.1:{self.port}"
@@ -37,10 +43,9 @@ to = "web"
 requests_per_connection = 1000000
 [backend.web]
 {self.backend(servers)}
+{high}
 [[route]]
-to = "web"
-timeout = {{ first_byte = "500ms" }}
-retry = {{ attempts = 1, on = ["connect", "reset", "timeout", "502", "503", "504"] }}
+{rules}
 [log]
 format = "off"
 {self.more}
@@ -115,6 +120,7 @@ frontend f
 {self.sections}
 backend web
   balance random(2)
+  {"http-request set-priority-class int(-1) if { path /high }" if self.classed else ""}
   option httpchk {self.check or ("GET /healthz" if self.checked else "GET /")}
 {self.servers(servers)}
 """

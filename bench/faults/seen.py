@@ -24,6 +24,8 @@ class Seen:
     recovered: float | None = None  # seconds from the end of the fault until all is well, for good; None: never
     why: str = ""
     goodput: float | None = None  # what was answered well, as a part of what the servers can do
+    high: float | None = None  # the part of the high class that was answered well
+    high_p99: float | None = None
     more: dict = field(default_factory=dict)  # what only this fault has, by the heads of its columns
 
 

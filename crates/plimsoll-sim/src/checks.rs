@@ -1,7 +1,8 @@
 //! Active checks, as production's prober makes them: each instance asks each server regularly, and tells its backend.
 //!
 //! In go the times and the state of the machines, out go results to `traffic`, which decides what they mean and when the next check is due. A check costs a
-//! server nothing and takes no time, unless the server hangs: then it takes the whole timeout.
+//! server nothing and takes no time, unless the server hangs: then it takes the whole timeout. It fails where requests do, and where the timeline says that
+//! it is the check that is wrong.
 
 use plimsoll_config::model::Check;
 use plimsoll_traffic::Micros;
@@ -34,7 +35,8 @@ impl Run<'_> {
         if !self.surroundings.down[index] && self.machines[index].hangs() {
             return self.events.push(began + timeout, Event::CheckLate { instance, server });
         }
-        let fails = self.streams.checks.unit() < self.surroundings.fail[index].share;
+        let by_chance = self.streams.checks.unit() < self.surroundings.fail[index].share;
+        let fails = by_chance || self.surroundings.checks_fail[index];
         let result = match (self.surroundings.down[index], fails) {
             (true, _) => Err("refused"),
             (false, true) => Err("an error"),

@@ -428,7 +428,7 @@ impl<'a> Run<'a> {
         if index >= self.warm {
             let batch = (index - self.warm) * BATCHES as u64 / (self.total - self.warm);
             self.report.end(end, waited, batch as usize);
-            self.report.count_high(high, end);
+            self.report.count_high(high, end, waited);
             self.report.count_modest(self.streams.is_modest(key), end);
         }
         self.requests.remove(slot);

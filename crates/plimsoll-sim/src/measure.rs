@@ -51,6 +51,8 @@ pub enum Measure {
     TimedOut,
     /// Requests of the high class that were answered well, as a part of all of that class.
     HighGood,
+    /// 99 % of those of the high class waited no longer.
+    HighP99,
     /// Requests of all keys but the commonest that were answered well, as a part of all of those.
     ModestGood,
     /// Requests that never ended.
@@ -109,6 +111,7 @@ impl Measure {
             Measure::Refused => "refused",
             Measure::TimedOut => "timed_out",
             Measure::HighGood => "high_good",
+            Measure::HighP99 => "high_p99",
             Measure::ModestGood => "modest_good",
             Measure::Stuck => "stuck",
             Measure::Moved => "moved",
@@ -146,6 +149,7 @@ impl Measure {
             Measure::Refused => part(report.ends.refused),
             Measure::TimedOut => part(report.ends.timed_out),
             Measure::HighGood => report.high.good as f64 / report.high.all() as f64,
+            Measure::HighP99 => report.high_latency.quantile(0.99),
             Measure::ModestGood => report.modest.good as f64 / report.modest.all() as f64,
             Measure::Stuck => of_a_run(report.stuck as f64),
             Measure::Moved => moved.map_or(f64::NAN, |m| m.moved),

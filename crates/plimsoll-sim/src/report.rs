@@ -60,6 +60,13 @@ pub(crate) enum End {
     TimedOut,
 }
 
+impl End {
+    /// Whether what was waited counts as latency: a fast error is no fast answer.
+    fn is_latency(self) -> bool {
+        matches!(self, End::Good | End::TimedOut)
+    }
+}
+
 /// What happened in one bin.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Bin {
@@ -104,6 +111,8 @@ pub struct Report {
     pub ends: Ends,
     /// How those of the high class ended, which are part of all.
     pub high: Ends,
+    /// What those of the high class waited, as `latency`.
+    pub high_latency: Histogram,
     /// How those ended whose key is not the commonest; none where each has its own.
     pub modest: Ends,
     /// Of all that arrived, those that were still on their way when nothing more could happen.
@@ -143,6 +152,7 @@ impl Report {
             batches: vec![(0.0, 0); BATCHES],
             ends: Ends::default(),
             high: Ends::default(),
+            high_latency: Histogram::default(),
             modest: Ends::default(),
             stuck: 0,
             arrived: 0,
@@ -163,7 +173,7 @@ impl Report {
 
     pub(crate) fn end(&mut self, end: End, waited: f64, batch: usize) {
         self.ends.count(end);
-        if matches!(end, End::Good | End::TimedOut) {
+        if end.is_latency() {
             self.latency.add(waited);
             let batch = &mut self.batches[batch];
             (batch.0, batch.1) = (batch.0 + waited, batch.1 + 1);
@@ -173,9 +183,12 @@ impl Report {
     }
 
     /// If it is of the high class, counts it there too.
-    pub(crate) fn count_high(&mut self, is_high: bool, end: End) {
+    pub(crate) fn count_high(&mut self, is_high: bool, end: End, waited: f64) {
         if is_high {
             self.high.count(end);
+            if end.is_latency() {
+                self.high_latency.add(waited);
+            }
         }
     }
 
@@ -196,6 +209,7 @@ impl Report {
         self.batches.extend(&other.batches);
         self.ends.merge(&other.ends);
         self.high.merge(&other.high);
+        self.high_latency.merge(&other.high_latency);
         self.modest.merge(&other.modest);
         self.stuck += other.stuck;
         self.arrived += other.arrived;

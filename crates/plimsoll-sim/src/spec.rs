@@ -141,6 +141,7 @@ struct EventSpec {
     over: Option<Positive>,
     fail: Option<FailSpec>,
     down: Option<bool>,
+    checks_fail: Option<bool>,
     load: Option<Positive>,
     remove: Option<bool>,
     /// The groups that there are from then on.
@@ -318,12 +319,13 @@ impl EventSpec {
             self.speed.map(|s| (What::Speed(s.0), What::Speed(1.0))),
             self.fail.map(|f| (What::Fail(f.fail()), What::Fail(Fail::NEVER))),
             self.down.map(|d| (What::Down(d), What::Down(!d))),
+            self.checks_fail.map(|f| (What::ChecksFail(f), What::ChecksFail(!f))),
             self.load.map(|l| (What::Load(l.0), What::Load(world.load))),
             self.remove.filter(|&r| r).map(|_| (What::Remove, What::Remove)),
         ];
         let mut whats = whats.into_iter().flatten();
         let (Some((what, undo)), None) = (whats.next(), whats.next()) else {
-            let why = "an event has exactly one of `speed`, `fail`, `down`, `load`, `remove = true`, `list` and `churn`";
+            let why = "an event has exactly one of `speed`, `fail`, `down`, `checks_fail`, `load`, `remove = true`, `list` and `churn`";
             return Err((self.at.span(), why.to_owned()));
         };
         if what == What::Remove && until.is_some() {

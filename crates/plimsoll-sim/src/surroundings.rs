@@ -30,6 +30,7 @@ pub(crate) struct Surroundings {
     timeline: Vec<Change>,
     pub(crate) down: Vec<bool>,
     pub(crate) fail: Vec<Fail>,
+    pub(crate) checks_fail: Vec<bool>,
     pub(crate) gone: Vec<bool>,
     pub(crate) told: Told,
     /// What the timeline makes of each speed, and whether the neighbour is on.
@@ -48,6 +49,7 @@ impl Surroundings {
             timeline: world.timeline.clone(),
             down: vec![false; n],
             fail: world.servers.iter().map(|s| s.fail).collect(),
+            checks_fail: vec![false; n],
             gone: vec![false; n],
             told: Told::nothing(n),
             factor: vec![1.0; n],
@@ -113,6 +115,7 @@ impl Run<'_> {
                 }
                 What::Fail(fail) => self.surroundings.fail[index] = fail,
                 What::Down(down) => self.set_down(index, down),
+                What::ChecksFail(fail) => self.surroundings.checks_fail[index] = fail,
                 What::Remove => self.surroundings.gone[index] = true,
                 What::Load(_) | What::Present(_) | What::Weight(_) | What::State(_) => {}
             }

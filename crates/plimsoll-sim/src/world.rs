@@ -182,6 +182,8 @@ pub enum What {
     Fail(Fail),
     /// They refuse connections, and what is on them is lost; or they are back, empty.
     Down(bool),
+    /// They answer every check with an error, and requests as ever; or checks too.
+    ChecksFail(bool),
     /// Requests come at another load.
     Load(f64),
     /// A reload takes them out of the configuration.

@@ -1,4 +1,4 @@
-//! Twice as much comes as can be done, for some seconds, in the real program.
+//! Twice as much comes as can be done, for twenty seconds, in the real program, with the numbers of `bench/faults` and of the simulator's `faults`.
 //!
 //! Servers that take a while for each request and have room for a few, a load that does not wait for answers, and a look at what came of
 //! it. What the servers can do is measured first, on the same machine in the same minute.
@@ -15,14 +15,14 @@ use super::rig::PROGRAM;
 use super::support::{Client, Plimsoll, get};
 
 /// How long a server takes for a request, how many it does at once, and how many servers there are.
-const DELAY: &str = "50ms";
-const ROOM: usize = 4;
-const SERVERS: usize = 2;
+const DELAY: &str = "40ms";
+const ROOM: usize = 2;
+const SERVERS: usize = 4;
 /// How long the overload lasts, and what of it is left out until it has settled.
-const LASTS: Duration = Duration::from_secs(4);
+const LASTS: Duration = Duration::from_secs(20);
 const SETTLES: Duration = Duration::from_secs(1);
-/// Of ten requests so many are of the high class.
-const HIGH: u64 = 2;
+/// Every request of that number is of the high class.
+const HIGH: u64 = 5;
 
 struct Origin {
     child: Child,
@@ -90,7 +90,7 @@ fn overload(address: SocketAddr, rate: f64) -> Vec<Ended> {
         let sender = sender.clone();
         let small = thread::Builder::new().stack_size(128 * 1024);
         let ask = move || {
-            let (high, began) = (n % 10 < HIGH, start.elapsed());
+            let (high, began) = (n % HIGH == 0, start.elapsed());
             let mut client = Client::connect(address);
             client.send(&get(if high { "/high" } else { "/usual" }));
             let status = client.answer().status();
