@@ -9,10 +9,12 @@
 //! refused a connection in the last second. Those that health keeps out are in none. So full servers don't bring in the backups (as in HAProxy): the answer is then `Full`.
 
 mod heard;
+mod keyed;
 mod queueing;
 mod sampled;
 mod session;
 mod trial;
+mod turns;
 
 use crate::sync::atomic::Ordering::Relaxed;
 use std::cell::RefCell;
@@ -24,14 +26,13 @@ use plimsoll_config::model::Balance;
 use crate::backend::{Backend, Tier};
 use crate::dice::Dice;
 use crate::ewma::{Ewma, Load};
-use crate::hashing::Hashing;
 use crate::lease::Lease;
 use crate::levels::Levels;
 use crate::outcome::{Outcome, Verdict};
 use crate::prequal::Prequal;
 use crate::ramp::WHOLE;
+use crate::ranking::Notes;
 use crate::recent::{Recent, Standing};
-use crate::rendezvous;
 use crate::rotation::Rotation;
 use crate::server::Server;
 use crate::time::{Micros, Millis};
@@ -63,6 +64,8 @@ pub struct Balancer {
     learns: bool,
     /// The eligible servers of the pick at hand. As long as the backend from the start, so that a pick never allocates.
     eligible: RefCell<Vec<u32>>,
+    /// What a search by rendezvous notes down, with room from the start.
+    notes: RefCell<Notes>,
 }
 
 /// The policy with the memory of this worker.
@@ -142,7 +145,9 @@ impl Balancer {
         };
         let levels = Levels::new(backend.tiers.iter().filter(|tier| !tier.backup).count());
         let reports = backend.ramp.reported().is_some() || matches!(policy, Policy::Prequal(_));
+        let notes = Notes::for_all(backend.tiers.iter().map(|tier| &*tier.ranking));
         Rc::new(Balancer {
+            notes: RefCell::new(notes),
             hears: reports || backend.word_field.is_some(),
             reports,
             learns: backend.adaptive.is_some() || matches!(policy, Policy::Ewma(_) | Policy::Prequal(_)),
@@ -220,14 +225,12 @@ impl Balancer {
             Policy::Random => draw(None),
             Policy::Hash(bound) => {
                 let passes = |index: &u32| open(index) && self.is_within(*index, tier, *bound);
-                tier.hashing.as_ref()?.find(question.ask.key, passes)
+                tier.hashing.as_ref()?.find(question.ask.key, &self.notes, passes)
             }
             Policy::First => tier.members.iter().copied().find(open),
-            Policy::RoundRobin(rotations) => match &rotations[group.tier] {
-                _ if question.ramps => None,
-                Rotation::Queue(queue) => queue.turn(|index| open(&index)),
-                Rotation::Smooth(smooth) => smooth.turn(|index| open(&index)),
-            },
+            Policy::RoundRobin(rotations) => {
+                rotations[group.tier].turn(|index| self.answer(index, question, group, dice))
+            }
             Policy::LeastConn(_) if tier.members.len() <= LEAST_CONN_SCAN => None,
             Policy::LeastConn(recent) => self.least_of_some(recent, tier, question, dice),
             Policy::Prequal(prequal) => self.heard_of(prequal, tier, question, dice),
@@ -262,37 +265,10 @@ impl Balancer {
             }
             Policy::First | Policy::Ewma(_) => eligible[0],
             Policy::RoundRobin(rotations) => {
-                let turn = || match &rotations[group.tier] {
-                    Rotation::Queue(queue) => queue.turn(|index| self.open(index, question, group)),
-                    Rotation::Smooth(smooth) => smooth.turn_among(&eligible),
-                };
-                // One whose share still grows gives some of its turns away.
-                let accepted =
-                    (0..eligible.len()).find_map(|_| turn().filter(|&i| self.admits(i, question, dice)));
-                accepted.or_else(turn).unwrap_or(eligible[0])
+                self.whose_turn(&rotations[group.tier], &eligible, question, group, dice)
             }
         };
         Ok(chosen)
-    }
-
-    /// Where a key goes: by its table, then by rendezvous; within the bound if any server is.
-    fn place(
-        &self,
-        hashing: &Hashing,
-        eligible: &[u32],
-        question: &Question<'_>,
-        group: Group,
-        bound: Option<u32>,
-    ) -> u32 {
-        let (key, tier) = (question.ask.key, &self.backend.tiers[group.tier]);
-        let within = |index: &u32| self.is_within(*index, tier, bound);
-        let seats = &self.backend.seats;
-        hashing
-            .find(key, |index| self.open(*index, question, group) && within(index))
-            .or_else(|| rendezvous::best(eligible.iter().copied().filter(within), seats, key))
-            .or_else(|| hashing.find(key, |index| self.open(*index, question, group)))
-            .or_else(|| rendezvous::best(eligible.iter().copied(), seats, key))
-            .expect("the survey found one")
     }
 
     /// Collects the eligible servers (at least one) and names their group.
@@ -343,16 +319,6 @@ impl Balancer {
     #[inline(always)]
     fn has_room(&self, index: u32) -> bool {
         self.server(index).has_room()
-    }
-
-    /// Bounded loads (Mirrokni, Thorup, Zadimoghaddam, 2018): with this request no server has more than its part of `bound`
-    /// times all requests in flight, rounded up. Workers that choose at the same instant may exceed it by one each.
-    fn is_within(&self, index: u32, tier: &Tier, bound: Option<u32>) -> bool {
-        let Some(bound) = bound else { return true };
-        let server = self.server(index);
-        let all = self.backend.in_flight.0.load(Relaxed) + 1;
-        let most = (u64::from(bound) * all * u64::from(server.weight)).div_ceil(100 * tier.weights.total());
-        u64::from(server.live.in_flight()) < most
     }
 
     #[inline]

@@ -3,13 +3,14 @@
 //! In goes a key with a test for who can take the request, out comes the first in the key's own order who can. Built
 //! once per configuration, the same on all workers and instances. The order must never depend on load, only the test may.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use plimsoll_config::model::HashMethod;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::maglev::{Maglev, Member};
-use crate::ranking::Ranking;
+use crate::ranking::{Notes, Ranking};
 use crate::ring::Ring;
 use crate::server::Server;
 
@@ -54,12 +55,16 @@ impl Hashing {
     }
 
     /// The first in the key's order that passes; `None` when the table does not reach one.
-    pub(crate) fn find(&self, key: u64, passes: impl FnMut(&u32) -> bool) -> Option<u32> {
+    pub(crate) fn find(
+        &self,
+        key: u64,
+        notes: &RefCell<Notes>,
+        passes: impl FnMut(&u32) -> bool,
+    ) -> Option<u32> {
         match &*self.table {
             Table::Maglev(table) => table.servers(key).find(passes),
             Table::Ring(ring) => ring.servers(key).find(passes),
-            // Only the best one: when that is out, the caller looks at all that are not.
-            Table::Rendezvous(ranking) => ranking.best(key).filter(passes),
+            Table::Rendezvous(ranking) => ranking.find(key, &mut notes.borrow_mut(), passes),
         }
     }
 }
@@ -116,7 +121,12 @@ mod tests {
                     (backend(method, count, weight, Some(&first)), backend(method, count, weight, None));
                 assert!(!Arc::ptr_eq(table(&first), table(&changed)));
                 let home = |backend: &Backend, key| {
-                    backend.tiers[0].hashing.as_ref().unwrap().find(key, |_| true).unwrap()
+                    backend.tiers[0]
+                        .hashing
+                        .as_ref()
+                        .unwrap()
+                        .find(key, &RefCell::default(), |_| true)
+                        .unwrap()
                 };
                 let keys = (0..2_000u64).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15));
                 assert!(keys.into_iter().all(|key| home(&changed, key) == home(&anew, key)));

@@ -120,8 +120,14 @@ impl Best {
     }
 
     /// A logarithm costs more than all the rest, and -ln(u) is at least 1 - u: so most need none.
-    fn may_beat(&self, rank: Rank, inverse: f64) -> bool {
+    pub(crate) fn may_beat(&self, rank: Rank, inverse: f64) -> bool {
         (1.0 - rank.unit()) * inverse < self.least
+    }
+
+    /// No server of that weight, or a lighter one, is better than the best with a first part below this.
+    pub(crate) fn least_first(&self, inverse: f64) -> i16 {
+        // A unit is below (first + 2^15 + 1) / 2^16. Beyond the ends the conversion stops at them.
+        ((1.0 - self.least / inverse) * 65_536.0 - 32_770.0).floor() as i16
     }
 }
 
@@ -197,6 +203,18 @@ mod tests {
             heirs.iter().enumerate().all(|(i, &h)| i == 4 || (h - moved / 9).abs() < moved / 40),
             "{heirs:?}"
         );
+    }
+
+    #[test]
+    fn what_is_left_out_by_its_first_part_would_not_have_been_the_best() {
+        let mut dice = Dice::new(6);
+        for _ in 0..20_000 {
+            let (mut best, inverse) = (Best::none(), 1.0 / f64::from(1 + dice.below(65_535)));
+            assert_eq!(best.least_first(inverse), i16::MIN);
+            best.see_rank(0, Rank::new(dice.next() as i16, dice.next()), inverse * (0.5 + dice.unit()));
+            let least = best.least_first(inverse);
+            assert!(least == i16::MIN || !best.may_beat(Rank::highest(least - 1), inverse));
+        }
     }
 
     #[test]

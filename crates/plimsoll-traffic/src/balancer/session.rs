@@ -46,8 +46,9 @@ impl Balancer {
         let question = self.question(ask, &mut Dice::new(key));
         let tier = self.backend.tiers.get(question.level)?;
         let group = Group { tier: question.level, refused: false };
-        let own = tier.ranking.best(key);
-        if let Some(own) = own.filter(|&own| self.open(own, &question, group))
+        let own =
+            tier.ranking.find(key, &mut self.notes.borrow_mut(), |&own| self.open(own, &question, group));
+        if let Some(own) = own
             && let Some(lease) = self.lease(own, ask.now)
         {
             return Some(lease);
