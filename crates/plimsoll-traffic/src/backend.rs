@@ -147,7 +147,7 @@ impl Backend {
             } else {
                 weights.iter().sum::<f32>() / weights.len() as f32
             },
-            ramp: Ramp::new(spec.slow_start, &servers).with(spec.reported.as_ref().map(Reported::new)),
+            ramp: Ramp::new(spec.slow_start, &servers).with(reported(spec, servers.len())),
             seats,
             in_flight: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.in_flight)),
             budget: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.budget)),
@@ -243,6 +243,11 @@ fn places(spec: &model::Backend, previous: Option<&Backend>) -> Vec<Option<usize
 
 fn identities(servers: &[Server]) -> Vec<(&str, &model::Address)> {
     servers.iter().map(|server| (&*server.name, &server.address)).collect()
+}
+
+/// The weights that servers report, if they do.
+fn reported(spec: &model::Backend, servers: usize) -> Option<Reported> {
+    spec.reported.as_ref().map(|reported| Reported::new(reported, servers))
 }
 
 fn rules(spec: &model::Queue) -> Rules {

@@ -88,8 +88,9 @@ impl Prequal {
     pub(crate) fn remember(&self, before: &Prequal, place: impl Fn(u32) -> Option<u32>) {
         let known = before.pool.borrow();
         let there = known.iter().filter_map(|probe| Some(Probe { server: place(probe.server)?, ..*probe }));
-        self.pool.replace(there.collect());
-        self.heard.replace(before.heard.borrow().clone());
+        // Into the room that is there: what is collected anew has only just enough, and the next report would make it grow.
+        self.pool.borrow_mut().extend(there);
+        self.heard.borrow_mut().extend_from_slice(&before.heard.borrow());
         self.place.set(before.place.get());
         self.judge();
     }

@@ -4,8 +4,8 @@
 //! leaves it. Shared by all workers, since a server's capacity is one fact; one of them works the factors out once a second.
 //! A server without a usable report counts as the mean. It must never take a server out of the choice.
 
-use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::{AtomicU32, AtomicU64};
 
 use plimsoll_config::model;
 
@@ -28,7 +28,13 @@ pub(crate) struct Reported {
     penalty: f64,
     /// When the factors are worked out next, in milliseconds.
     next: AtomicU64,
+    /// By server: the weight that the factors are worked out from, an `f32`, or [`UNKNOWN`]. Only of use to whoever works them out, and here so that a pick
+    /// never allocates.
+    weights: Box<[AtomicU32]>,
 }
+
+/// No number, as an `f32`.
+const UNKNOWN: u32 = u32::MAX;
 
 /// What one server reported last.
 #[derive(Debug, Default)]
@@ -56,12 +62,14 @@ impl Said {
 }
 
 impl Reported {
-    pub(crate) fn new(spec: &model::Reported) -> Reported {
+    /// For so many servers.
+    pub(crate) fn new(spec: &model::Reported, servers: usize) -> Reported {
         Reported {
             blackout: spec.blackout.as_millis() as u64,
             expiration: spec.expiration.as_millis() as u64,
             penalty: f64::from(spec.penalty) / 100.0,
             next: AtomicU64::new(0),
+            weights: (0..servers).map(|_| AtomicU32::new(UNKNOWN)).collect(),
         }
     }
 
@@ -99,8 +107,12 @@ impl Reported {
             return;
         }
         // Once each: a report that comes meanwhile counts in all that follows from it, or in nothing.
-        let weights: Vec<Option<f32>> = servers.iter().map(|server| self.weight(&server.live, now)).collect();
-        let known = || weights.iter().flatten().copied();
+        for (own, server) in self.weights.iter().zip(servers) {
+            own.store(self.weight(&server.live, now).map_or(UNKNOWN, f32::to_bits), Relaxed);
+        }
+        let weight =
+            |own: &AtomicU32| Some(own.load(Relaxed)).filter(|&bits| bits != UNKNOWN).map(f32::from_bits);
+        let known = || self.weights.iter().filter_map(weight);
         let count = known().count();
         if count < 2 {
             // A58: with fewer than two there is nothing to weigh against.
@@ -110,8 +122,8 @@ impl Reported {
         let mean = known().sum::<f32>() / count as f32;
         let bounded = |weight: f32| weight.clamp(mean / MOST, mean * MOST);
         let most = known().map(bounded).fold(if count < servers.len() { mean } else { 0.0 }, f32::max);
-        for (server, weight) in servers.iter().zip(weights) {
-            let factor = (bounded(weight.unwrap_or(mean)) / most * WHOLE as f32).round() as u64;
+        for (server, own) in servers.iter().zip(&self.weights) {
+            let factor = (bounded(weight(own).unwrap_or(mean)) / most * WHOLE as f32).round() as u64;
             server.live.said.factor.store(factor.clamp(1, WHOLE), Relaxed);
         }
     }
@@ -126,12 +138,9 @@ mod tests {
 
     const SECOND: u64 = 1_000;
 
-    fn reported() -> Reported {
-        Reported::new(&model::Reported {
-            blackout: Duration::from_secs(10),
-            expiration: Duration::from_secs(180),
-            penalty: 100,
-        })
+    fn reported(servers: usize) -> Reported {
+        let (blackout, expiration) = (Duration::from_secs(10), Duration::from_secs(180));
+        Reported::new(&model::Reported { blackout, expiration, penalty: 100 }, servers)
     }
 
     fn servers(count: u16) -> Vec<Server> {
@@ -162,7 +171,7 @@ mod tests {
 
     #[test]
     fn weights_count_after_the_blackout_and_until_they_expire() {
-        let (reported, servers) = (reported(), servers(2));
+        let (reported, servers) = (reported(2), servers(2));
         let tell = |now: u64| {
             reported.hear(&servers[0].live, &says(10.0), Millis(now));
             reported.hear(&servers[1].live, &says(30.0), Millis(now));
@@ -184,7 +193,7 @@ mod tests {
 
     #[test]
     fn who_reports_nothing_counts_as_the_mean_and_one_alone_changes_nothing() {
-        let (reported, servers) = (reported(), servers(3));
+        let (reported, servers) = (reported(3), servers(3));
         reported.hear(&servers[0].live, &says(10.0), Millis(0));
         reported.refresh(&servers, Millis(20 * SECOND));
         assert_eq!(factors(&servers), [WHOLE; 3]);
@@ -195,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_wrong_report_can_only_do_so_much() {
-        let (reported, servers) = (reported(), servers(21));
+        let (reported, servers) = (reported(21), servers(21));
         for server in &servers {
             reported.hear(&server.live, &says(10.0), Millis(0));
         }
@@ -206,7 +215,7 @@ mod tests {
 
     #[test]
     fn factors_stay_as_they_are_for_a_second_and_a_server_that_was_away_waits_again() {
-        let (reported, servers) = (reported(), servers(2));
+        let (reported, servers) = (reported(2), servers(2));
         reported.hear(&servers[0].live, &says(10.0), Millis(0));
         reported.hear(&servers[1].live, &says(30.0), Millis(0));
         reported.refresh(&servers, Millis(10 * SECOND));
