@@ -172,6 +172,7 @@ impl Backend {
     pub fn tick(&self, now: Millis) {
         let mut roster = self.roster();
         if !roster.is_of(self) {
+            roster.returning(self).for_each(|server| server.health.record().comes_back(now));
             roster.install(self);
         }
         for server in &self.servers {
@@ -271,7 +272,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use plimsoll_config::model::{Address, Balance};
+    use plimsoll_config::model::{Address, Balance, ServerState};
 
     use super::*;
     use crate::balancer::{Ask, Balancer};
@@ -536,6 +537,56 @@ mod tests {
         assert!(spilt.abs_diff(300) < 60, "one of two is well: 70 % stay, {spilt} did not");
         (0..3).for_each(|_| all.checked(1, Err("x"), Millis(4 * SECOND)));
         assert_eq!(to(2, 5 * SECOND), 1_000, "the level that serves");
+    }
+
+    #[test]
+    fn one_that_comes_back_from_maintenance_is_new_and_one_that_drained_is_not() {
+        let with = |states: [ServerState; 3], previous: Option<&Backend>| {
+            let mut spec = checked(3);
+            spec.servers.iter_mut().zip(states).for_each(|(server, state)| server.state = state);
+            Backend::new(&spec, previous)
+        };
+        let all = [ServerState::Ready; 3];
+        let ready = with(all, None);
+        (0..3).for_each(|i| ready.checked(i, Ok(()), Millis(SECOND)));
+        let out = with([ServerState::Ready, ServerState::Drain, ServerState::Maint], Some(&ready));
+        out.tick(Millis(2 * SECOND));
+        assert_eq!((barred(&out), state(&out, 2)), (vec![2], State::Up));
+        let told = |server: usize| out.servers[server].memory(Millis(2 * SECOND)).and_then(|it| it.health);
+        let check = |server: usize| told(server).map(|health| (health.check, health.has_passed));
+        assert_eq!([check(1), check(2)], [Some((Some(true), true)), Some((None, false))]);
+        let back = with(all, Some(&out));
+        assert_eq!(barred(&back), [2], "before it is in force, too");
+        back.tick(Millis(3 * SECOND));
+        assert_eq!((barred(&back), state(&back, 1), state(&back, 2)), (vec![2], State::Up, State::Starting));
+        assert_eq!((back.condition(2).since, back.awaits_check(2)), (Millis(3 * SECOND), true));
+        back.tick(Millis(4 * SECOND));
+        back.checked(2, Err("status 500"), Millis(4 * SECOND));
+        assert_eq!((barred(&back), state(&back, 2)), (vec![2], State::Down), "one result says it");
+        back.checked(2, Ok(()), Millis(5 * SECOND));
+        assert_eq!((barred(&back), state(&back, 2)), (vec![], State::Up), "one pass is enough");
+        assert!(back.ramp.is_active(Millis(14 * SECOND)), "slowly, from then on");
+        let turns: Vec<Turn> = back.turns().into_iter().map(|turn| turn.0).collect();
+        assert_eq!(turns, [Turn::Down, Turn::Up]);
+    }
+
+    #[test]
+    fn one_that_comes_back_serves_at_once_where_nobody_else_is_well_or_nothing_is_checked() {
+        let with = |spec: &model::Backend, state: ServerState, previous: Option<&Backend>| {
+            let mut spec = spec.clone();
+            spec.servers.iter_mut().for_each(|server| server.state = state);
+            let backend = Backend::new(&spec, previous);
+            backend.tick(Millis(SECOND));
+            backend
+        };
+        for (spec, expected) in [(checked(2), State::Starting), (spec(2), State::Up)] {
+            let ready = with(&spec, ServerState::Ready, None);
+            (0..2).for_each(|i| ready.checked(i, Ok(()), Millis(SECOND)));
+            let out = with(&spec, ServerState::Maint, Some(&ready));
+            assert_eq!(barred(&out), [0, 1]);
+            let back = with(&spec, ServerState::Ready, Some(&out));
+            assert_eq!((barred(&back), state(&back, 0)), (vec![], expected));
+        }
     }
 
     #[test]

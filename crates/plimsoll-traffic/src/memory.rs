@@ -5,6 +5,8 @@
 
 use crate::sync::atomic::Ordering::Relaxed;
 
+use plimsoll_config::model::ServerState;
+
 use crate::backend::Backend;
 use crate::gradient::Limit;
 use crate::health::Remembered;
@@ -41,7 +43,7 @@ impl Server {
                 .as_ref()
                 .map(|gradient| gradient.told())
                 .filter(|told| told.least_latency > 0),
-            health: self.health.record().remembered(now),
+            health: self.health.record().remembered(now, self.state == ServerState::Maint),
         };
         (memory != Memory::default()).then_some(memory)
     }

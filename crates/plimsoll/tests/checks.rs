@@ -6,6 +6,8 @@
 mod joining;
 #[path = "peers/process.rs"]
 mod process;
+#[path = "checks/returning.rs"]
+mod returning;
 #[path = "support/rig.rs"]
 mod rig;
 #[path = "checks/stage.rs"]

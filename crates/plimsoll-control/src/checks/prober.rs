@@ -146,7 +146,7 @@ impl Prober {
     fn take(&mut self, id: Option<u64>, errand: Errand, backend: &Arc<Backend>, server: usize) -> u64 {
         let now = Instant::now();
         let Some((id, job)) = id.and_then(|id| Some((id, self.jobs.get_mut(&id)?))) else {
-            // One of which something is known already comes from another process: it need not be asked at once.
+            // One of which something is known already comes from another process: it need not be asked at once. One that comes back from maintenance has to be.
             let is_new = errand.is_agents() || backend.awaits_check(server);
             let wait = if is_new { 0.0 } else { self.dice.unit() };
             let at = now + errand.every().mul_f64(wait);
@@ -187,6 +187,15 @@ impl Prober {
             }
             job.at = job.at.min(soon).max(now);
             self.due.insert(job.errand.kind(), job.at, Duration::ZERO, id);
+        } else if !job.errand.is_agents()
+            && job.asking.is_none()
+            && job.at > now
+            && backend.awaits_check(server)
+        {
+            // It went into maintenance and came back before this was told of it.
+            self.due.remove(job.errand.kind(), job.at, id);
+            job.at = now;
+            self.due.insert(job.errand.kind(), now, Duration::ZERO, id);
         }
         id
     }
@@ -302,4 +311,36 @@ fn question(check: &model::Check, (backend, server, address): &Identity) -> Ques
         (address, _) => address.clone(),
     };
     Question { check: check.clone(), address, backend: backend.clone(), server: server.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One server, checked every hour, as it is in force.
+    fn snapshot(state: ServerState, previous: Option<&Snapshot>) -> Snapshot {
+        let flags = plimsoll_config::from_flags(&[":8080".to_owned()], &["10.0.0.1:80".to_owned()]);
+        let mut config = flags.unwrap().config;
+        let check = model::Check::new(model::How::Tcp);
+        config.backends[0].check = Some(model::Check { every: Duration::from_secs(3_600), ..check });
+        config.backends[0].servers[0].state = state;
+        let snapshot = Snapshot::new(config, previous);
+        snapshot.backends[0].tick(now());
+        snapshot
+    }
+
+    #[test]
+    fn one_that_was_in_maintenance_is_asked_at_once_even_if_nobody_was_told_of_that() {
+        let mut prober = Prober::new();
+        let first = snapshot(ServerState::Ready, None);
+        first.backends[0].probed(0, Ok(()), Duration::ZERO, now());
+        prober.adopt(&first);
+        let is_due = |prober: &Prober| prober.due.next().expect("it is checked") <= Instant::now();
+        assert!(!is_due(&prober), "it is known already");
+        let away = snapshot(ServerState::Maint, Some(&first));
+        prober.adopt(&snapshot(ServerState::Ready, Some(&away)));
+        assert!(is_due(&prober));
+        prober.adopt(&away);
+        assert_eq!(prober.due.next(), None, "nobody asks one in maintenance");
+    }
 }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use plimsoll_config::model;
+use plimsoll_config::model::{self, ServerState};
 
 use super::record::{Check, Record};
 use crate::backend::Backend;
@@ -84,9 +84,10 @@ impl Backend {
         self.servers[server].health.record().last.clone()
     }
 
-    /// Whether no check of a server has ended yet.
+    /// Whether a server is to be checked as soon as can be: no check has ended since it was new, or came back from maintenance.
     pub fn awaits_check(&self, server: usize) -> bool {
-        !self.servers[server].health.record().has_begun()
+        let server = &self.servers[server];
+        server.state != ServerState::Maint && !server.health.record().has_begun()
     }
 
     /// How long after the beginning of a server's last check the next one should begin, before jitter.

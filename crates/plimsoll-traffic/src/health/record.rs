@@ -155,6 +155,13 @@ impl Record {
         }
     }
 
+    /// It comes back from maintenance, and may be quite another program by now: what checks found before says nothing.
+    pub(crate) fn comes_back(&mut self, now: Millis) {
+        (self.check, self.streak) = (Check::Starting, 0);
+        (self.has_passed, self.first) = (false, false);
+        self.change(now, "not checked since its maintenance");
+    }
+
     /// It is looked at for the first time, which is when it began: whoever makes it knows no time.
     pub(crate) fn begins(&mut self, now: Millis) {
         if self.since == Millis(0) {
@@ -244,15 +251,16 @@ impl Record {
         Condition { state, reason: self.reason.clone(), since: self.since }
     }
 
-    /// `None` when there is nothing to remember.
-    pub(crate) fn remembered(&self, now: Millis) -> Option<Remembered> {
+    /// `None` when there is nothing to remember. What checks found is worth it unless the server `is_away`, in maintenance.
+    pub(crate) fn remembered(&self, now: Millis, is_away: bool) -> Option<Remembered> {
+        let check = match self.check {
+            Check::Off | Check::Starting => None,
+            Check::Up => Some(true),
+            Check::Down => Some(false),
+        };
         let remembered = Remembered {
-            check: match self.check {
-                Check::Off | Check::Starting => None,
-                Check::Up => Some(true),
-                Check::Down => Some(false),
-            },
-            has_passed: self.has_passed,
+            check: check.filter(|_| !is_away),
+            has_passed: self.has_passed && !is_away,
             ejected_for: match self.ejection {
                 Ejection::None => None,
                 Ejection::Until(until) => Some(until.0.saturating_sub(now.0)),
@@ -262,7 +270,7 @@ impl Record {
             age: now.0.saturating_sub(self.since.0),
             reason: self.reason.clone(),
         };
-        let says = remembered.check.is_some() || remembered.ejected_for.is_some() || remembered.ejections > 0;
+        let says = check.is_some() || remembered.ejected_for.is_some() || remembered.ejections > 0;
         says.then_some(remembered)
     }
 

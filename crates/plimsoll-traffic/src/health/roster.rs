@@ -5,8 +5,10 @@
 
 use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::Relaxed;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+
+use plimsoll_config::model::ServerState;
 
 use super::record::Health;
 use crate::backend::Backend;
@@ -50,6 +52,8 @@ pub(crate) struct Member {
     adapts: bool,
     /// It says so itself.
     says_down: bool,
+    /// It is in maintenance.
+    is_away: bool,
 }
 
 impl Member {
@@ -78,6 +82,7 @@ impl Roster {
                 && member.max_requests == server.max_requests
                 && member.adapts == server.gradient.is_some()
                 && member.says_down == server.says_down
+                && member.is_away == is_away(server)
         };
         self.members.len() == backend.servers.len()
             && self.members.iter().zip(backend.servers.iter().zip(&tiers)).all(same)
@@ -94,8 +99,19 @@ impl Roster {
             max_requests: server.max_requests,
             adapts: server.gradient.is_some(),
             says_down: server.says_down,
+            is_away: is_away(server),
         };
         self.members = backend.servers.iter().zip(tiers).map(member).collect();
+    }
+
+    /// Those of `backend`'s servers that were in maintenance and are there again, and have to pass a check first.
+    pub(crate) fn returning<'b>(&self, backend: &'b Backend) -> impl Iterator<Item = &'b Server> {
+        let away: HashSet<_> =
+            self.members.iter().filter(|m| m.is_away).map(|m| Arc::as_ptr(&m.health)).collect();
+        let returns = move |server: &&Server| {
+            server.check.is_some() && !is_away(server) && away.contains(&Arc::as_ptr(&server.health))
+        };
+        backend.servers.iter().filter(returns)
     }
 
     /// Whether a server that serves now can be done without: afterwards at most `most` percent of those that have served are out, and one is left.
@@ -136,6 +152,8 @@ impl Roster {
             // Panic is for judges who may be wrong: nobody knows better than the server itself.
             let opens = fails_open && !member.says_down;
             member.live.bar(match standing {
+                // So that it is not open for a moment when it comes back.
+                _ if member.is_away => Bar::Unwell,
                 Standing::Well => Bar::Open,
                 Standing::Unwell if opens => Bar::Open,
                 Standing::New if opens && !serves => Bar::Open,
@@ -211,6 +229,10 @@ fn is_enough(levels: &[Level]) -> bool {
     let levels = || levels.iter().filter(|level| level.all > 0);
     levels().any(|level| level.backup && level.well > 0)
         || levels().filter(|level| !level.backup).map(capacity).sum::<usize>() >= 100
+}
+
+fn is_away(server: &Server) -> bool {
+    server.state == ServerState::Maint
 }
 
 /// By server: its place among the tiers.

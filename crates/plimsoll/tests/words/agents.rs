@@ -1,7 +1,7 @@
 //! Agents in HAProxy's text protocol: what they say and what follows.
 
 use crate::process::Port;
-use crate::rig::until;
+use crate::rig::{fresh_path, until};
 use crate::stage::{Speaker, Speech, Stage};
 
 #[test]
@@ -90,6 +90,29 @@ fn up_by_its_own_word_is_not_up_while_its_check_fails() {
     until("it says so again", || stage.speakers[0].asked() > asked + 1);
     assert_eq!(stage.seen("a")["state_reason"], "no connection: connection refused");
     drop(b);
+}
+
+#[test]
+fn back_from_maintenance_by_its_own_word_it_is_checked_before_it_serves() {
+    let well = fresh_path("well");
+    std::fs::write(&well, "").expect("the test's own directory can be written");
+    // Asked at the start and when they are new, and not again while they are up.
+    let check = format!(
+        "health = {{ program = [\"/bin/sh\", \"-c\", \"test -e {}\"], every = \"1h\", every_down = \"50ms\" }}",
+        well.display()
+    );
+    let stage = Stage::new(2, &check);
+    assert_eq!(stage.spread(10), [5, 5]);
+    stage.speakers[0].says("maint");
+    stage.until_state("a", "maint");
+    std::fs::remove_file(&well).expect("it is there");
+    stage.speakers[0].says("ready");
+    let seen = stage.until_state("a", "down");
+    assert_eq!(seen["state_reason"], "exit code 1");
+    assert_eq!((stage.spread(10), &stage.seen("b")["state"]), (vec![0, 10], &serde_json::json!("up")));
+    std::fs::write(&well, "").expect("the test's own directory can be written");
+    stage.until_state("a", "up");
+    assert_eq!(stage.spread(10), [5, 5]);
 }
 
 #[test]
