@@ -17,6 +17,7 @@ from seen import PATIENCE, RATE, start, summed_up
 
 GOOD = [f"127.0.0.{last}" for last in (31, 32, 33, 34)]
 OTHER, STRANGER, NOBODY = "127.0.0.35", "127.0.0.38", "127.0.0.39"
+STRANGERS = [f"127.0.0.{last}" for last in (41, 42, 43, 44, 45, 46)]
 BEFORE, LIE, TRUTH, BACK = 2.0, 4.0, 3.0, 8.0  # seconds
 
 # What it says, for how long, and under which head what is lost meanwhile is counted. A lie is followed by the truth, which is counted with it.
@@ -26,6 +27,8 @@ EPISODES = [
     ("one of four is nobody", TRUTH, lambda server: server.says(GOOD)),
     ("one of four is somebody else's", LIE, lambda server: server.says([*GOOD[:3], STRANGER])),
     ("one of four is somebody else's", TRUTH, lambda server: server.says(GOOD)),
+    ("six of ten are somebody else's", LIE, lambda server: server.says([*GOOD, *STRANGERS])),
+    ("six of ten are somebody else's", TRUTH, lambda server: server.says(GOOD)),
     ("nobody alone", LIE, lambda server: server.says([NOBODY])),
     ("nobody alone", TRUTH, lambda server: server.says(GOOD)),
     ("empty", LIE, lambda server: server.says([])),
@@ -61,7 +64,7 @@ class Templated(Haproxy):
     checked = True
 
     def servers(self, servers):
-        return (f"  server-template s 10 {ZONE}:{servers[1]} check inter 1s fall 3 rise 2 observe layer7 error-limit 5 on-error mark-down"
+        return (f"  server-template s 20 {ZONE}:{servers[1]} check inter 1s fall 3 rise 2 observe layer7 error-limit 5 on-error mark-down"
                 " resolvers here resolve-prefer ipv4 init-addr none")
 
     check = "HEAD /healthz"
@@ -87,7 +90,7 @@ PROXIES = [Discovering, Resolving, Templated]
 def measure(peer):
     port, began_at = free_port(), []
     server = NameServer(peer.path("knot"), free_port())
-    addresses = [*GOOD, OTHER, STRANGER]
+    addresses = [*GOOD, OTHER, STRANGER, *STRANGERS]
     origins = {address: Origin(Plimsoll.program(), address, port) for address in addresses}
 
     def direct(began):
@@ -101,7 +104,8 @@ def measure(peer):
     try:
         for origin in origins.values():
             origin.start()
-        origins[STRANGER].page({"status": 404})
+        for address in [STRANGER, *STRANGERS]:
+            origins[address].page({"status": 404})
         server.says(GOOD)
         start(peer, (server.port, port))
         began = time.monotonic() + 0.2
