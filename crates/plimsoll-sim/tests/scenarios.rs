@@ -110,13 +110,13 @@ judged! {
     machines_in_demand_do_what_prequals_paper_says: "contention", 1;
     few_and_many_servers_and_balancers_do_what_was_measured: "scale", 1;
     a_restart_is_borne: "restart", 3;
-    checks_find_a_hang_in_time_and_a_rolling_restart_loses_nothing: "health-checks", 3;
-    a_retry_storm_goes_as_arithmetic_says: "retry-storm", 1;
-    hedges_cut_the_tail_for_little: "hedging", 1;
+    checks_find_a_hang_in_time_and_a_rolling_restart_loses_nothing: "health-checks", 2;
+    a_retry_storm_goes_as_arithmetic_says: "retry-storm", 3;
+    hedges_cut_the_tail_for_little: "hedging", 3;
     hashes_move_what_they_should: "membership-hash", 1;
     old_news_makes_herds: "stale", 1;
     a_limit_keeps_overload_useful: "overload", 1;
-    a_limit_is_found: "adaptive", 1;
+    a_limit_is_found: "adaptive", 2;
     the_faults_of_the_real_program_are_foreseen: "faults", 3;
     what_becomes_of_a_list_that_changes_is_foreseen: "membership", 3;
 }
