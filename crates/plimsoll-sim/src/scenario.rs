@@ -389,6 +389,7 @@ expect = [{ policy = "p2c", measure = "share", of = "slow", at_most = 0.5, why =
             ("at_most = 0.5", "within = 0.5", "exactly one of"),
             ("measure = \"share\"", "measure = \"tail\"", "`level` comes with"),
             ("speed = 0 }", "speed = 0, down = true }", "exactly one of `speed`"),
+            ("requests = 1000", "arrivals = { trace = { file = \"a\" } }", "5:12: no file"),
         ];
         for (from, to, says) in wrong {
             assert!(SMALL.contains(from), "{from}");

@@ -188,8 +188,10 @@ impl WorldSpec {
         if groups.is_empty() {
             return Err((at.clone(), "a world needs servers".to_owned()));
         }
-        let traced = match self.arrivals.as_ref().map(Spanned::as_ref) {
-            Some(Arrivals::Trace { file }) => Some(Arc::from(trace(file).map_err(|e| (at.clone(), e))?)),
+        let traced = match self.arrivals.as_ref().map(|arrivals| (arrivals.as_ref(), arrivals.span())) {
+            Some((Arrivals::Trace { file }, named)) => {
+                Some(Arc::from(trace(file).map_err(|problem| (named, problem))?))
+            }
             _ => None,
         };
         let mut world = World {

@@ -112,7 +112,11 @@ fn what_is_wrong_is_told_with_its_place() {
         (&[wrong.to_str().expect("ASCII")][..], 1, "wrong.toml:4:1: unknown field `reqeusts`"),
         (&["teleport"], 1, "no scenario \"teleport\""),
         (&["hang", "--compare", "p2d"], 1, "--compare p2d"),
-        (&["hang", "uniform", "--compare", "random", "--plot", "one.svg"], 3, "name a folder"),
+        (&["hang", "uniform", "--compare", "random", "--plot", "one.svg"], 2, "name a folder"),
+        (&["hang", "--plot", "one.png"], 2, "one.png: pictures are SVG"),
+        (&["hang", "hang"], 1, "\"hang\" is named twice"),
+        (&["all", "hang"], 1, "\"hang\" is named twice"),
+        (&["hang", "--compare", "p2c,p2c"], 1, "--compare p2c: it is named twice"),
         (&[], 2, "name a scenario"),
     ] {
         let output = sim(arguments);

@@ -31,7 +31,13 @@ pub(crate) fn run(args: &cli::Sim) -> Exit {
         return Exit::Usage;
     }
     match scenarios(args, &names) {
-        Ok(scenarios) => study(args, scenarios),
+        Ok(scenarios) => match args.plot.as_deref().map_or(Ok(()), |path| fits(path, scenarios.len())) {
+            Ok(()) => study(args, scenarios),
+            Err(problem) => {
+                err(&format!("plimsoll sim: {problem}\n"));
+                Exit::Usage
+            }
+        },
         Err(Told::Already(exit)) => exit,
         Err(Told::Not(problem)) => {
             err(&format!("plimsoll sim: {problem}\n"));
@@ -66,6 +72,11 @@ fn scenarios(args: &cli::Sim, names: &[&String]) -> Result<Vec<Scenario>, Told> 
             })?),
         }
     }
+    for (index, scenario) in scenarios.iter().enumerate() {
+        if scenarios[..index].iter().any(|other| other.name == scenario.name) {
+            return Err(Told::Not(format!("\"{}\" is named twice: one would hide the other", scenario.name)));
+        }
+    }
     if let Some(seed) = args.seed {
         scenarios.iter_mut().for_each(|scenario| scenario.seed = seed);
     }
@@ -78,8 +89,13 @@ fn scenarios(args: &cli::Sim, names: &[&String]) -> Result<Vec<Scenario>, Told> 
 }
 
 fn policies(names: &[String]) -> Result<Vec<Policy>, String> {
-    let parse = |name: &String| Policy::parse(name).map_err(|problem| format!("--compare {name}: {problem}"));
-    names.iter().map(parse).collect()
+    let parse = |(index, name): (usize, &String)| {
+        if names[..index].contains(name) {
+            return Err(format!("--compare {name}: it is named twice, and would do the same again"));
+        }
+        Policy::parse(name).map_err(|problem| format!("--compare {name}: {problem}"))
+    };
+    names.iter().enumerate().map(parse).collect()
 }
 
 /// A scenario from a file; what it names is looked for beside it.
@@ -123,12 +139,11 @@ fn played(
 
 /// Runs and shows all.
 fn study(args: &cli::Sim, scenarios: Vec<Scenario>) -> Exit {
-    let several = scenarios.len() > 1;
     let (mut holds, mut texts, mut values) = (true, Vec::new(), Vec::new());
     for scenario in scenarios {
         let study = work::run(scenario);
         holds &= study.holds();
-        let drawn = args.plot.as_ref().map_or(Ok(()), |path| plot(path, several, &study));
+        let drawn = args.plot.as_ref().map_or(Ok(()), |path| plot(path, &study));
         if let Err(problem) = drawn {
             err(&format!("plimsoll sim: {problem}\n"));
             return Exit::Start;
@@ -147,14 +162,25 @@ fn study(args: &cli::Sim, scenarios: Vec<Scenario>) -> Exit {
     if holds { printed } else { Exit::Configuration }
 }
 
-/// Writes the picture to the file, or into the folder.
-fn plot(path: &Path, several: bool, study: &Study) -> Result<(), String> {
-    let is_file = path.extension().is_some_and(|extension| extension == "svg");
-    if is_file && several {
+fn is_svg(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "svg")
+}
+
+/// Whether pictures of so many scenarios can go there.
+fn fits(path: &Path, scenarios: usize) -> Result<(), String> {
+    if is_svg(path) && scenarios > 1 {
         return Err(format!("{}: one file cannot take several scenarios; name a folder", path.display()));
     }
+    if !is_svg(path) && path.extension().is_some() && !path.is_dir() {
+        return Err(format!("{}: pictures are SVG: name a FILE.svg, or a folder", path.display()));
+    }
+    Ok(())
+}
+
+/// Writes the picture to the file, or into the folder.
+fn plot(path: &Path, study: &Study) -> Result<(), String> {
     let name = study.scenario.name.replace(['/', ' ', ','], "-");
-    let file: PathBuf = if is_file { path.to_owned() } else { path.join(format!("{name}.svg")) };
+    let file: PathBuf = if is_svg(path) { path.to_owned() } else { path.join(format!("{name}.svg")) };
     if let Some(folder) = file.parent() {
         std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     }
