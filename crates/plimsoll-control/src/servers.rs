@@ -278,7 +278,7 @@ fn show_server(published: &Published, status: StatusCode, backend: &str, name: &
     let servers = &snapshot.config.backends[number].servers;
     let missing = || Problem::from(Declined::Refused(Refused::NoServer(backend.to_owned(), name.to_owned())));
     let place = servers.iter().position(|server| server.name == name).ok_or_else(missing)?;
-    let mut shown = status::server(&snapshot, wanted.spoken(backend, name), (number, place));
+    let mut shown = status::server(&snapshot, &wanted, (number, place));
     add_told(&mut shown, &wanted, (backend, &servers[place]), wanted.filed(backend, name));
     Ok(tagged(status, Some(tag(std::slice::from_ref(&servers[place]))), &shown))
 }

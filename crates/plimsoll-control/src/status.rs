@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use plimsoll_config::model::{self, ServerState};
 use plimsoll_proxy::{BOUNDS, CODES, Durations, ListenerTotals, Snapshot, Stats, Totals, now};
 use plimsoll_traffic::pressure::Short;
-use plimsoll_traffic::{Backend, LastCheck, Server};
+use plimsoll_traffic::{Backend, LastCheck, Millis};
 use serde_json::{Map, Value, json};
 
 use crate::admin::{InForce, Published};
@@ -124,8 +124,7 @@ pub(crate) fn backend(published: &Published, snapshot: &Snapshot, number: usize,
     shown["healthy"] = healthy.into();
     shown["panic"] = backend.panics().into();
     let wanted = published.in_force().wanted;
-    let spoken = |server: &Server| wanted.spoken(&backend.name, &server.name);
-    shown["servers"] = servers.map(|(place, s)| server(snapshot, spoken(s), (number, place))).collect();
+    shown["servers"] = servers.map(|(place, _)| server(snapshot, &wanted, (number, place))).collect();
     shown
 }
 
@@ -148,13 +147,10 @@ fn discovery(origin: &Origin) -> Value {
 }
 
 /// One server, by its backend's place and its own.
-pub(crate) fn server(
-    snapshot: &Snapshot,
-    spoken: Option<&Spoken>,
-    (backend, place): (usize, usize),
-) -> Value {
+pub(crate) fn server(snapshot: &Snapshot, wanted: &Wanted, (backend, place): (usize, usize)) -> Value {
     let (of, spec) = (&snapshot.backends[backend], &snapshot.config.backends[backend].servers[place]);
     let (server, totals) = (&of.servers[place], snapshot.stats.server(backend, place));
+    let spoken = wanted.spoken(&of.name, &server.name);
     let condition = of.condition(place);
     let own_word = spoken.filter(|spoken| spoken.takes_out()).map(|spoken| {
         let reason =
@@ -162,15 +158,26 @@ pub(crate) fn server(
         format!("it says so itself{reason}")
     });
     let since_word = || spoken.map_or(0.0, |spoken| since(spoken.since()));
-    let since_check = now().0.saturating_sub(condition.since.0) as f64 / 1000.0;
-    // What it is to do goes before how it is.
+    let seconds_since = |time: Millis| match time {
+        Millis(0) => 0.0, // nobody has looked at it yet
+        Millis(time) => now().0.saturating_sub(time) as f64 / 1000.0,
+    };
+    // What it is to do goes before how it is. Once it may serve again, it has been as it is since then at the longest.
     let (state, reason, seconds) = match (server.state, own_word) {
         (ServerState::Ready, Some(reason)) if server.says_down => ("down", reason, since_word()),
-        (ServerState::Ready, _) => (condition.state.name(), condition.reason, since_check),
+        (ServerState::Ready, _) => {
+            let since = condition.since.max(condition.told_since);
+            (condition.state.name(), condition.reason, seconds_since(since))
+        }
         (told, Some(reason)) if spoken.is_some_and(|spoken| spoken.state() == Some(told)) => {
             (told.as_str(), reason, since_word())
         }
-        (told, _) => (told.as_str(), "the file or an operator says so".to_owned(), since_check),
+        (told, _) => {
+            let order = wanted.order(&of.name, &server.name).filter(|order| order.state == Some(told));
+            let reason = order.map(|order| format!("ordered by {}", order.by));
+            let reason = reason.unwrap_or_else(|| "the file says so".to_owned());
+            (told.as_str(), reason, seconds_since(condition.told_since))
+        }
     };
     let own = json!({
         "name": server.name,

@@ -178,6 +178,7 @@ impl Backend {
         for server in &self.servers {
             let mut record = server.health.record();
             record.begins(now);
+            record.is_told(server.state, now);
             record.goes_by(server.check.is_some());
             match (record.ejection, record.check) {
                 // The successor of a check that failed is a check that passes: `checked` sees to it.
@@ -670,7 +671,7 @@ mod tests {
         }
         let told = |backend: &Backend, now: u64| {
             let tell = |i| {
-                let Condition { state, reason, since } = backend.condition(i);
+                let Condition { state, reason, since, .. } = backend.condition(i);
                 (state, reason, now - since.0)
             };
             (0..4).map(tell).collect::<Vec<_>>()

@@ -152,6 +152,7 @@ fn as_json(Learned { backend, server, memory }: &Learned) -> Value {
         "latency": memory.latency,
         "ramp": memory.ramp,
         "limit": memory.limit.map(|known| [u64::from(known.limit), known.least_latency]),
+        "told": memory.told.map(|(state, age)| json!([state.as_str(), age])),
         "health": memory.health.as_ref().map(health_as_json),
     })
 }
@@ -164,6 +165,7 @@ pub(crate) fn recall(learned: &Value) -> Vec<Learned> {
         let limit = u32::try_from(value[0].as_u64()?).ok()?;
         Some(Limit { limit, least_latency: value[1].as_u64()? })
     };
+    let told = |value: &Value| Some((value[0].as_str()?.parse().ok()?, value[1].as_u64()?));
     let server = |one: &Value| {
         let (refused_for, ramp) = (one["refused_for"].as_u64(), one["ramp"].as_u64());
         let memory = Memory {
@@ -171,6 +173,7 @@ pub(crate) fn recall(learned: &Value) -> Vec<Learned> {
             latency: latency(&one["latency"]),
             ramp,
             limit: limit(&one["limit"]),
+            told: told(&one["told"]),
             health: health(&one["health"]),
         };
         Some(Learned { backend: text(&one["backend"])?, server: text(&one["server"])?, memory })
@@ -239,6 +242,8 @@ pub(crate) fn own_program() -> io::Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use plimsoll_config::model::ServerState;
+
     use super::*;
 
     #[test]
@@ -270,6 +275,7 @@ mod tests {
             latency: Some((1_500.5, 20)),
             ramp: None,
             limit: Some(Limit { limit: 33, least_latency: 9 }),
+            told: Some((ServerState::Maint, 8)),
             health,
         };
         let known = Learned { backend: "b".to_owned(), server: "s".to_owned(), memory };

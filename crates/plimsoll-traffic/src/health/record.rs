@@ -2,7 +2,7 @@
 
 use std::sync::PoisonError;
 
-use plimsoll_config::model;
+use plimsoll_config::model::{self, ServerState};
 
 use super::checks::LastCheck;
 use crate::dice::Dice;
@@ -29,6 +29,8 @@ pub struct Condition {
     pub reason: String,
     /// Since when.
     pub since: Millis,
+    /// Since when it is to do what the file, an operator or itself says; 0 for always.
+    pub told_since: Millis,
 }
 
 /// The states of a server.
@@ -110,6 +112,8 @@ pub(crate) struct Record {
     pub(crate) admitted: Millis,
     since: Millis,
     reason: String,
+    /// What it is to do, and since when: 0 if that was never anything else.
+    told: (ServerState, Millis),
     /// A check has passed since it was new.
     pub(crate) has_passed: bool,
     /// What became of the last one, and of all.
@@ -167,6 +171,24 @@ impl Record {
         if self.since == Millis(0) {
             self.since = now;
         }
+    }
+
+    /// What it is to do now.
+    pub(crate) fn is_told(&mut self, state: ServerState, now: Millis) {
+        if self.told.0 != state {
+            self.told = (state, now);
+        }
+    }
+
+    /// What it is to do, and for how many milliseconds that has been so, if it was ever anything else.
+    pub(crate) fn told(&self, now: Millis) -> Option<(ServerState, u64)> {
+        let (state, since) = self.told;
+        (since != Millis(0)).then(|| (state, now.0.saturating_sub(since.0)))
+    }
+
+    /// Takes over [`told`](Record::told) from another process.
+    pub(crate) fn recall_told(&mut self, (state, age): (ServerState, u64), now: Millis) {
+        self.told = (state, Millis(now.0.saturating_sub(age).max(1)));
     }
 
     /// Whether a check has ever passed or failed, or none is needed.
@@ -248,7 +270,7 @@ impl Record {
             (_, Ejection::Waits | Ejection::Tried) => State::Trial,
             (Check::Off | Check::Up, Ejection::None) => State::Up,
         };
-        Condition { state, reason: self.reason.clone(), since: self.since }
+        Condition { state, reason: self.reason.clone(), since: self.since, told_since: self.told.1 }
     }
 
     /// `None` when there is nothing to remember. What checks found is worth it unless the server `is_away`, in maintenance.
