@@ -315,7 +315,8 @@ mod tests {
         let agent = model::Agent { port: 9, address: None, every, timeout, send: String::new() };
         let asked = snapshot(Some(agent), None);
         asked.backends[0].asked(0, Err("connection refused"), Duration::ZERO, now());
-        let shown = |snapshot: &Snapshot| server(snapshot, None, (0, 0))["agent"].clone();
+        let wanted = Wanted::new(asked.config.clone(), asked.config.clone());
+        let shown = |snapshot: &Snapshot| server(snapshot, &wanted, (0, 0))["agent"].clone();
         assert_eq!(shown(&asked)["reason"], "connection refused");
         let plain = snapshot(None, Some(&asked));
         assert!(plain.backends[0].last_asked(0).is_some(), "what was learned lasts");
