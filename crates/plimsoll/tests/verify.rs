@@ -180,6 +180,7 @@ fn busy_and_slow_are_broken_by_who_is_blind_and_by_who_refuses() {
     together(&[
         || breaks(Rule::BestOfTwo, Defect::BlindToLoad, "p2c", EQUAL, &["busy", "slow"]),
         || breaks(Rule::BestOfTwo, Defect::RefusesWhileOneIsBusy, "p2c", EQUAL, &["busy", "slow"]),
+        || breaks(Rule::BestOfTwo, Defect::SecondAlone, "p2c", EQUAL, &["busy-pair"]),
         || {
             let busy = ["busy", "busy-pair"];
             let verdict = judge(Rule::BestOfTwo, Defect::BlindWithTwo, "p2c", EQUAL, &busy);

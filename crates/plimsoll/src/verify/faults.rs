@@ -25,7 +25,7 @@ const SEEKERS: u64 = 24;
 const LIMIT: Duration = Duration::from_secs(8);
 
 const BUSY_SAYS: &str = "while one server is busy and others idle, none of 24 requests goes to it";
-const PAIR_SAYS: &str = "the same with two servers left";
+const PAIR_SAYS: &str = "the same with two servers left, whichever of them is busy";
 const SLOW: &str = "one server that is twenty times slower gets at most half of its share";
 const FAILING: &str = "one server that fails at once gets no more of all requests";
 const DYING: &str = "a server that dies costs no client an answer";
@@ -39,7 +39,7 @@ const BOUND_FAILURES: Reading =
 
 pub(super) async fn all(stage: &mut Stage) -> Result<(), String> {
     if stage.wants(&["busy"]) {
-        busy(stage, "busy", BUSY_SAYS).await?;
+        busy(stage, "busy", BUSY_SAYS, &[0]).await?;
     }
     if stage.wants(&["slow"]) {
         slow(stage).await?;
@@ -55,7 +55,7 @@ pub(super) async fn all(stage: &mut Stage) -> Result<(), String> {
         stage.take_down(&others).await?;
     }
     if stage.wants(&["busy-pair"]) {
-        busy(stage, "busy-pair", PAIR_SAYS).await?;
+        busy(stage, "busy-pair", PAIR_SAYS, &[0, 1]).await?;
     }
     stage.origins.calm().await
 }
@@ -64,36 +64,51 @@ fn looks_at_load(kind: Kind) -> bool {
     matches!(kind, Kind::Best | Kind::BestOf(_))
 }
 
-/// The first origin gets slow until one request waits there, then idle servers are looked for.
-async fn busy(stage: &mut Stage, contract: &'static str, says: &'static str) -> Result<(), String> {
+/// Each of these origins gets slow until one request waits there, then idle servers are looked for.
+async fn busy(
+    stage: &mut Stage,
+    contract: &'static str,
+    says: &'static str,
+    slow: &[usize],
+) -> Result<(), String> {
     if !looks_at_load(stage.kind()) {
         stage.found(contract, says, BLIND);
         return Ok(());
     }
-    let begin = Instant::now();
-    // A balancer may owe the others a lot after an earlier check, and chooses the first only then.
-    let replies = loop {
-        match seek(stage).await? {
-            Some(replies) => break replies,
-            None if begin.elapsed() >= FINDING => {
-                stage.note(format!(
-                    "{contract} could not be measured: no request came to wait at the slow server and was answered by it"
-                ));
-                break Vec::new();
-            }
-            None => {}
-        }
-    };
-    stage.note_lost(contract, &replies);
-    let hits = replies.iter().filter(|reply| reply.origin == Some(0)).count();
-    let whole = !replies.is_empty() && lost(&replies) == 0;
-    stage.measured(contract, says, if whole { hits as f64 } else { f64::INFINITY }, 0.0, Unit::Requests);
+    let mut figure = 0.0;
+    for &slow in slow {
+        let replies = found_busy(stage, contract, slow).await?;
+        stage.note_lost(contract, &replies);
+        let hits = replies.iter().filter(|reply| reply.origin == Some(slow)).count();
+        let whole = !replies.is_empty() && lost(&replies) == 0;
+        figure += if whole { hits as f64 } else { f64::INFINITY };
+    }
+    stage.measured(contract, says, figure, 0.0, Unit::Requests);
     Ok(())
 }
 
-/// What became of those that were asked while one request waited at the first origin; nothing if none did, or not long enough.
-async fn seek(stage: &mut Stage) -> Result<Option<Vec<Reply>>, String> {
-    stage.origins.change(0, &json!({ "delay": format!("{}ms", BUSY.as_millis()) })).await?;
+/// What became of the seekers; nothing if the slow origin could not be made busy.
+async fn found_busy(stage: &mut Stage, contract: &str, slow: usize) -> Result<Vec<Reply>, String> {
+    let begin = Instant::now();
+    // A balancer may owe the others a lot after an earlier check, and chooses the slow one only then.
+    loop {
+        match seek(stage, slow).await? {
+            Some(replies) => return Ok(replies),
+            None if begin.elapsed() >= FINDING => {
+                stage.origins.change(slow, &json!({ "delay": "0s" })).await?;
+                stage.note(format!(
+                    "{contract} could not be measured: no request came to wait at the slow server and was answered by it"
+                ));
+                return Ok(Vec::new());
+            }
+            None => {}
+        }
+    }
+}
+
+/// What became of those that were asked while one request waited at this origin; nothing if none did, or not long enough.
+async fn seek(stage: &mut Stage, slow: usize) -> Result<Option<Vec<Reply>>, String> {
+    stage.origins.change(slow, &json!({ "delay": format!("{}ms", BUSY.as_millis()) })).await?;
     let Asked::Waits(first) = stage.one(VERY_LATE, 2 * BUSY).await else { return Ok(None) };
     let mut replies = Vec::new();
     let mut waiting = Vec::new();
@@ -104,13 +119,14 @@ async fn seek(stage: &mut Stage) -> Result<Option<Vec<Reply>>, String> {
         }
     }
     let in_time = !first.has_ended();
-    stage.origins.calm().await?;
-    // All end here: the next check begins with idle servers.
+    // Not all of them: with a pair, the others are down.
+    stage.origins.change(slow, &json!({ "delay": "0s" })).await?;
+    // All end here: what follows begins with idle servers.
     for late in waiting {
         replies.push(stage.end(late).await);
     }
     let first = stage.end(first).await;
-    Ok((in_time && first.origin == Some(0) && first.fine()).then_some(replies))
+    Ok((in_time && first.origin == Some(slow) && first.fine()).then_some(replies))
 }
 
 /// What a crowd got, and how many requests each origin received of it.

@@ -59,6 +59,8 @@ pub(crate) enum Defect {
     BlindToLoad,
     /// With two left both draws may be the same one.
     BlindWithTwo,
+    /// With two left only the second of them is ever taken for itself, whatever it has: a sample that drops the first.
+    SecondAlone,
     NeverTriesAgain,
     NeverRevives,
 }
@@ -315,6 +317,9 @@ impl State {
         let others: Vec<usize> = candidates.iter().copied().filter(|&i| i != first).collect();
         if others.is_empty() || is_blind {
             return first;
+        }
+        if self.defect == Defect::SecondAlone && candidates.len() == 2 && self.below(2) == 0 {
+            return candidates[1];
         }
         let second = others[self.below(others.len())];
         if self.servers[second].in_flight < self.servers[first].in_flight { second } else { first }
