@@ -1,7 +1,7 @@
 """Equivalent settings of each balancer, by policy, and the command that serves them on one port.
 
-Alike for all: one worker; a failed request takes a server out for three seconds (HAProxy: a check every 200 ms, since it does not watch
-requests by itself); a GET without an answer is tried at another server.
+Alike for all: one worker; a failed request takes a server out for three seconds (HAProxy: a refused connection, until a check finds it
+again, every 200 ms); a GET without an answer is tried at another server, as many at once as need it.
 """
 import json
 import os
@@ -104,7 +104,7 @@ server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://all; }} }} }}
 
 def haproxy(run, program, directory, port, servers):
     rule = {"hdr, consistent": "hdr(x-user)\n  hash-type consistent", "hdr": "hdr(x-user)"}.get(run.setting, run.setting)
-    listed = "".join(f"  server s{p} 127.0.0.1:{p} weight {w} check inter 200ms fall 1 rise 1\n" for p, w in servers)
+    listed = "".join(f"  server s{p} 127.0.0.1:{p} weight {w} check inter 200ms fall 1 rise 1 observe layer4 error-limit 1 on-error mark-down\n" for p, w in servers)
     conf = write(directory, "haproxy.cfg", f"""global
   nbthread 1
 defaults
@@ -161,6 +161,8 @@ def envoy(run, program, directory, port, servers):
            "split_external_local_origin_errors": True, "enforcing_consecutive_gateway_failure": 100, "enforcing_consecutive_5xx": 0,
            "enforcing_consecutive_local_origin_failure": 100, "enforcing_success_rate": 0, "enforcing_local_origin_success_rate": 0}
     cluster = {"name": "all", "connect_timeout": "2s", "type": "STATIC", "lb_policy": run.setting, "outlier_detection": out,
+               # Three at once by default, and a server that dies leaves more than that to be tried again.
+               "circuit_breakers": {"thresholds": [{"max_retries": 1024}]},
                "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
                "load_assignment": {"cluster_name": "all", "endpoints": [{"lb_endpoints": [endpoint(s) for s in servers]}]}}
     kinds = "type.googleapis.com/envoy.extensions.filters."
