@@ -18,7 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use plimsoll_config::defaults::{ADMIN_CONNECTION_AGE, ADMIN_CONNECTIONS, ADMIN_HEADER};
 use plimsoll_config::model::{AdminBind, Secret};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 
 use crate::admin::{Published, router};
@@ -216,7 +216,6 @@ async fn serve<L: Listener>(
     who: fn(&L::Io, &L::Addr) -> String,
 ) {
     let room = Arc::new(Semaphore::new(limits.connections));
-    let (stop, stopping) = watch::channel(());
     let mut connections = JoinSet::new();
     loop {
         // A place first: who finds none waits in the kernel's queue. The losers are only waits.
@@ -227,9 +226,8 @@ async fn serve<L: Listener>(
         tokio::select! {
             (place, (stream, peer)) = next => {
                 let router = router.clone().layer(Extension(Asker(who(&stream, &peer))));
-                let (service, stopping) = (TowerToHyperService::new(router), stopping.clone());
                 connections.spawn(async move {
-                    let answered = answer(limits.head, stream, service, stopping);
+                    let answered = answer(limits.head, stream, TowerToHyperService::new(router));
                     let _ = tokio::time::timeout(limits.age, answered).await;
                     drop(place);
                 });
@@ -239,33 +237,23 @@ async fn serve<L: Listener>(
         while connections.try_join_next().is_some() {}
     }
     drop(listener);
-    drop(stop);
-    // The answer that told of the stop gets out; nothing waits longer for slow readers.
+    // The answer that told of the stop gets out, and whoever has connected may still ask; nothing waits longer for slow ones.
     let _ =
         tokio::time::timeout(LAST_ANSWER, async { while connections.join_next().await.is_some() {} }).await;
 }
 
 /// One question on one connection.
-async fn answer<S>(
-    head: Duration,
-    stream: S,
-    service: TowerToHyperService<Router>,
-    mut stopping: watch::Receiver<()>,
-) where
+async fn answer<S>(head: Duration, stream: S, service: TowerToHyperService<Router>)
+where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let connection = http1::Builder::new()
+    // Errors are the client's, who has gone away.
+    let _ = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(head)
         .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    // Errors are the client's, who has gone away.
-    tokio::select! {
-        _ = connection.as_mut() => return,
-        _ = stopping.changed() => connection.as_mut().graceful_shutdown(),
-    }
-    let _ = connection.await;
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
 }
 
 #[cfg(test)]
@@ -363,6 +351,20 @@ mod tests {
         // The second is given up as well, so the first has left its place.
         let mut idle = [connect(&admin, PATIENCE), connect(&admin, PATIENCE)];
         idle.iter_mut().for_each(|stream| assert_eq!(answer(stream), ""));
+    }
+
+    #[test]
+    fn whoever_has_connected_is_answered_though_it_stops() {
+        let admin = admin(Limits::default());
+        let mut early = connect(&admin, PATIENCE);
+        let mut later = connect(&admin, PATIENCE);
+        ask(&mut later);
+        // Those who connect are taken in order: so is the first by now.
+        assert!(answer(&mut later).starts_with("HTTP/1.1 200 "));
+        let stops = std::thread::spawn(|| drop(admin));
+        ask(&mut early);
+        assert!(answer(&mut early).starts_with("HTTP/1.1 200 "));
+        stops.join().unwrap();
     }
 
     #[test]
