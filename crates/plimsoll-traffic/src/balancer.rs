@@ -8,6 +8,7 @@
 //! server at all: the level that `levels` chose; the other levels by priority; backups; then the same again with servers that
 //! refused a connection in the last second. Those that health keeps out are in none. So full servers don't bring in the backups (as in HAProxy): the answer is then `Full`.
 
+mod again;
 mod heard;
 mod keyed;
 mod queueing;
@@ -120,6 +121,8 @@ struct Question<'a> {
 struct Group {
     tier: usize,
     refused: bool,
+    /// Only those whose last request did not fail.
+    sound: bool,
 }
 
 impl Balancer {
@@ -169,6 +172,9 @@ impl Balancer {
     /// The reason why no server can take this request.
     pub fn pick(self: &Rc<Self>, ask: &Ask<'_>, dice: &mut Dice) -> Result<Lease, NoServer> {
         let question = self.question(ask, dice);
+        if !ask.tried.is_empty() {
+            return self.pick_again(&question, dice);
+        }
         if self.backend.has_trials()
             && let Some(lease) = self.try_out(ask)
         {
@@ -205,7 +211,7 @@ impl Balancer {
 
     /// The way of nearly every pick: touches a few servers, never all. `None` when they were not enough to decide.
     fn glance(&self, question: &Question<'_>, dice: &mut Dice) -> Option<u32> {
-        let group = Group { tier: question.level, refused: false };
+        let group = Group { tier: question.level, refused: false, sound: false };
         let tier = self.backend.tiers.get(group.tier)?;
         let open = |index: &u32| self.open(*index, question, group);
         let mut draw = |except| self.draw_open(tier, except, question, dice);
@@ -271,7 +277,8 @@ impl Balancer {
         Ok(chosen)
     }
 
-    /// Collects the eligible servers (at least one) and names their group.
+    /// Collects the eligible servers (at least one) and names their group. For a request that has failed elsewhere these are servers whose last request
+    /// did not fail, if there are any: those that are dead are idle, and it would meet one after the other.
     fn survey(&self, question: &Question<'_>) -> Result<Group, NoServer> {
         let mut eligible = self.eligible.borrow_mut();
         eligible.clear();
@@ -279,7 +286,7 @@ impl Balancer {
         for refused in [false, true] {
             let first = (question.level..tiers).take(1); // without servers there is none
             for tier in first.chain((0..tiers).filter(|&tier| tier != question.level)) {
-                let group = Group { tier, refused };
+                let group = Group { tier, refused, sound: false };
                 let mut full = false;
                 for &index in &self.backend.tiers[tier].members {
                     if self.in_group(index, question, group) {
@@ -291,6 +298,11 @@ impl Balancer {
                     }
                 }
                 if !eligible.is_empty() {
+                    let fails = |index: &u32| self.server(*index).live.fails();
+                    if !question.ask.tried.is_empty() && !eligible.iter().all(fails) {
+                        eligible.retain(|index| !fails(index));
+                        return Ok(Group { sound: true, ..group });
+                    }
                     return Ok(group);
                 }
                 if full {
@@ -313,7 +325,9 @@ impl Balancer {
         let live = &self.server(index).live;
         // Those that refused are asked for once no other is left. One whose refusal ends at that moment, by a connect of another worker, is as good.
         let may = if group.refused { !live.is_barred() } else { !live.is_closed(question.millis) };
-        may && (question.ask.tried.is_empty() || !question.ask.tried.contains(&index))
+        let tried = question.ask.tried;
+        let is_sound = || !group.sound || !live.fails();
+        may && (tried.is_empty() || (!tried.contains(&index) && is_sound()))
     }
 
     #[inline(always)]
@@ -370,7 +384,7 @@ impl Balancer {
         question: &Question<'_>,
         dice: &mut Dice,
     ) -> Option<u32> {
-        let group = Group { tier: question.level, refused: false };
+        let group = Group { tier: question.level, refused: false, sound: false };
         let drawn = match except {
             None => tier.weights.draw(dice),
             Some(except) => tier.weights.draw_except(except, dice),
@@ -390,7 +404,7 @@ impl Balancer {
         question: &Question<'_>,
         dice: &mut Dice,
     ) -> Option<u32> {
-        let group = Group { tier: question.level, refused: false };
+        let group = Group { tier: question.level, refused: false, sound: false };
         (1..DRAWS).find_map(|_| {
             let drawn = match except {
                 None => tier.weights.draw(dice),

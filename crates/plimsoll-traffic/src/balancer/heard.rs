@@ -56,7 +56,7 @@ impl Balancer {
         question: &Question<'_>,
         dice: &mut Dice,
     ) -> Option<u32> {
-        let group = Group { tier: question.level, refused: false };
+        let group = Group { tier: question.level, refused: false, sound: false };
         prequal.tier.set(group.tier);
         if prequal.asks() || dice.below(100) >= EXPLORE {
             let admitted = RefCell::new(&mut *dice);

@@ -45,7 +45,7 @@ impl Balancer {
         // The dice that may decide on a level fall by the key: a session changes levels only when their shares do.
         let question = self.question(ask, &mut Dice::new(key));
         let tier = self.backend.tiers.get(question.level)?;
-        let group = Group { tier: question.level, refused: false };
+        let group = Group { tier: question.level, refused: false, sound: false };
         let own =
             tier.ranking.find(key, &mut self.notes.borrow_mut(), |&own| self.open(own, &question, group));
         if let Some(own) = own
