@@ -298,12 +298,8 @@ impl Balancer {
                     }
                 }
                 if !eligible.is_empty() {
-                    let fails = |index: &u32| self.server(*index).live.fails();
-                    if !question.ask.tried.is_empty() && !eligible.iter().all(fails) {
-                        eligible.retain(|index| !fails(index));
-                        return Ok(Group { sound: true, ..group });
-                    }
-                    return Ok(group);
+                    let sound = !question.ask.tried.is_empty() && self.leave_the_sound(&mut eligible);
+                    return Ok(Group { sound, ..group });
                 }
                 if full {
                     return Err(NoServer::Full);
@@ -312,6 +308,21 @@ impl Balancer {
         }
         let weightless = self.backend.tiers.iter().all(|tier| tier.members.is_empty());
         Err(if weightless || question.ask.tried.is_empty() { NoServer::None } else { NoServer::Tried })
+    }
+
+    /// Takes out those whose last request failed, unless all did. Each is asked once: meanwhile others fail.
+    fn leave_the_sound(&self, eligible: &mut Vec<u32>) -> bool {
+        let mut sound = 0;
+        for place in 0..eligible.len() {
+            if !self.server(eligible[place]).live.fails() {
+                eligible.swap(sound, place);
+                sound += 1;
+            }
+        }
+        if sound > 0 {
+            eligible.truncate(sound);
+        }
+        sound > 0
     }
 
     #[inline(always)] // what nearly every pick consists of
