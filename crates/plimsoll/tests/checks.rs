@@ -114,9 +114,9 @@ fn three_failures_take_a_server_out_and_two_passes_bring_it_back() {
 #[test]
 fn a_check_that_flaps_changes_nothing() {
     let stage = Stage::new(&[Asked::Status(200), Asked::Status(200)], FAST);
-    let flaps: Vec<Asked> = (0..40).map(|i| Asked::Status(if i % 3 == 0 { 200 } else { 500 })).collect();
+    let flaps: Vec<Asked> = (0..20).map(|i| Asked::Status(if i % 3 == 0 { 200 } else { 500 })).collect();
     let begun = stage.servers[1].script(&flaps);
-    until("it has flapped", || stage.servers[1].checks() > begun + 40);
+    until("it has flapped", || stage.servers[1].checks() > begun + 20);
     assert_eq!((stage.server(1)["state"].as_str(), stage.told("server all/s1 ")), (Some("up"), vec![]));
 }
 
