@@ -87,6 +87,9 @@ impl Deadlines {
 
     /// Those of so many tasks that have been idle longest find that their time has come, if they were [armed](Timer::arm_idle) alike.
     pub(crate) fn give_up(&self, most: usize) {
+        if most == 0 {
+            return; // nearly always: nothing is looked through for it
+        }
         let is_idle = |due: u64| due & IDLE != 0 && due != NEVER;
         let mut idle: Vec<u64> = self.due.borrow().iter().copied().filter(|&due| is_idle(due)).collect();
         let Some(last) = most.min(idle.len()).checked_sub(1) else { return };

@@ -116,6 +116,14 @@ struct Question<'a> {
     ramps: bool,
 }
 
+impl Question<'_> {
+    /// Those that nearly every pick chooses from.
+    #[inline(always)]
+    fn group(&self) -> Group {
+        Group { tier: self.level, refused: false, sound: false }
+    }
+}
+
 /// Servers that stand in for one another; see the head of this file.
 #[derive(Debug, Clone, Copy)]
 struct Group {
@@ -191,8 +199,13 @@ impl Balancer {
         }
         // Others keep taking the last slots: no time for preferences.
         self.survey(&question)?;
+        self.any_eligible(&question)
+    }
+
+    /// One of those that were eligible a moment ago.
+    fn any_eligible(self: &Rc<Self>, question: &Question<'_>) -> Result<Lease, NoServer> {
         let eligible = self.eligible.borrow();
-        eligible.iter().find_map(|&index| self.lease(index, ask.now)).ok_or(NoServer::Full)
+        eligible.iter().find_map(|&index| self.lease(index, question.ask.now)).ok_or(NoServer::Full)
     }
 
     #[inline]
@@ -211,7 +224,7 @@ impl Balancer {
 
     /// The way of nearly every pick: touches a few servers, never all. `None` when they were not enough to decide.
     fn glance(&self, question: &Question<'_>, dice: &mut Dice) -> Option<u32> {
-        let group = Group { tier: question.level, refused: false, sound: false };
+        let group = question.group();
         let tier = self.backend.tiers.get(group.tier)?;
         let open = |index: &u32| self.open(*index, question, group);
         let mut draw = |except| self.draw_open(tier, except, question, dice);
@@ -310,21 +323,6 @@ impl Balancer {
         Err(if weightless || question.ask.tried.is_empty() { NoServer::None } else { NoServer::Tried })
     }
 
-    /// Takes out those whose last request failed, unless all did. Each is asked once: meanwhile others fail.
-    fn leave_the_sound(&self, eligible: &mut Vec<u32>) -> bool {
-        let mut sound = 0;
-        for place in 0..eligible.len() {
-            if !self.server(eligible[place]).live.fails() {
-                eligible.swap(sound, place);
-                sound += 1;
-            }
-        }
-        if sound > 0 {
-            eligible.truncate(sound);
-        }
-        sound > 0
-    }
-
     #[inline(always)] // what nearly every pick consists of
     fn open(&self, index: u32, question: &Question<'_>, group: Group) -> bool {
         self.in_group(index, question, group) && self.has_room(index)
@@ -395,7 +393,7 @@ impl Balancer {
         question: &Question<'_>,
         dice: &mut Dice,
     ) -> Option<u32> {
-        let group = Group { tier: question.level, refused: false, sound: false };
+        let group = question.group();
         let drawn = match except {
             None => tier.weights.draw(dice),
             Some(except) => tier.weights.draw_except(except, dice),
@@ -415,7 +413,7 @@ impl Balancer {
         question: &Question<'_>,
         dice: &mut Dice,
     ) -> Option<u32> {
-        let group = Group { tier: question.level, refused: false, sound: false };
+        let group = question.group();
         (1..DRAWS).find_map(|_| {
             let drawn = match except {
                 None => tier.weights.draw(dice),

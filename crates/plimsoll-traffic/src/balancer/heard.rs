@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::{Balancer, FULL_SCAN, Group, Policy, Question};
+use super::{Balancer, FULL_SCAN, Policy, Question};
 use plimsoll_config::model;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -56,7 +56,7 @@ impl Balancer {
         question: &Question<'_>,
         dice: &mut Dice,
     ) -> Option<u32> {
-        let group = Group { tier: question.level, refused: false, sound: false };
+        let group = question.group();
         prequal.tier.set(group.tier);
         if prequal.asks() || dice.below(100) >= EXPLORE {
             let admitted = RefCell::new(&mut *dice);

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use plimsoll_config::model::ServerState;
 
-use super::{Ask, Balancer, Group};
+use super::{Ask, Balancer};
 use crate::dice::Dice;
 use crate::lease::Lease;
 use crate::rendezvous::{self, Seat};
@@ -45,7 +45,7 @@ impl Balancer {
         // The dice that may decide on a level fall by the key: a session changes levels only when their shares do.
         let question = self.question(ask, &mut Dice::new(key));
         let tier = self.backend.tiers.get(question.level)?;
-        let group = Group { tier: question.level, refused: false, sound: false };
+        let group = question.group();
         let own =
             tier.ranking.find(key, &mut self.notes.borrow_mut(), |&own| self.open(own, &question, group));
         if let Some(own) = own
