@@ -3,6 +3,7 @@
 //! A request takes a worker's [`View`] once and keeps it to the end, so it never sees two configurations. What is learned about
 //! servers lives in `plimsoll-traffic`'s shared cells and goes on from one snapshot to the next by identity.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -143,10 +144,14 @@ impl Snapshot {
     }
 
     /// Takes what another process knew, as of the start. What it knew of others is forgotten.
-    pub fn recall(&self, learned: &Learned) {
-        let Some(backend) = self.backends.iter().find(|b| *b.name == learned.backend) else { return };
-        if let Some(server) = backend.servers.iter().position(|s| *s.name == learned.server) {
-            backend.recall(server, &learned.memory, START);
+    pub fn recall(&self, learned: &[Learned]) {
+        let mut by_backend: HashMap<&str, Vec<&Learned>> = HashMap::new();
+        learned.iter().for_each(|one| by_backend.entry(&one.backend).or_default().push(one));
+        for backend in &self.backends {
+            let Some(known) = by_backend.get(&*backend.name) else { continue };
+            let places: HashMap<&str, usize> = backend.servers.iter().map(|s| &*s.name).zip(0..).collect();
+            let known = known.iter().filter_map(|one| Some((*places.get(one.server.as_str())?, &one.memory)));
+            backend.recall(known, START);
         }
     }
 
@@ -316,7 +321,6 @@ impl Upstream {
 #[cfg(test)]
 mod tests {
     use std::borrow::Cow;
-    use std::collections::HashMap;
 
     use super::*;
 

@@ -8,6 +8,8 @@
 mod checks;
 #[cfg(test)]
 mod every_state;
+#[cfg(test)]
+mod joining;
 mod record;
 mod roster;
 
@@ -217,19 +219,21 @@ impl Backend {
         }
     }
 
-    /// Takes over what another process knew.
+    /// Takes over what another process knew; to be [settled](Backend::settle) when all is.
     pub(crate) fn recall_health(&self, server: usize, known: &Remembered, now: Millis) {
-        let mut roster = self.roster();
-        {
-            let mut record = self.servers[server].health.record();
-            record.recall(known, self.eject.as_ref(), now);
-            // Whoever passes for the first time here joins others. (All begin with the same word, so this is done once.)
-            if record.has_passed && record.first {
-                drop(record);
-                self.servers.iter().for_each(|server| server.health.record().first = false);
-            }
+        let _roster = self.roster();
+        let mut record = self.servers[server].health.record();
+        record.recall(known, self.eject.as_ref(), now);
+        // Whoever passes for the first time here joins others. (All begin with the same word, so this is done once.)
+        if record.has_passed && record.first {
+            drop(record);
+            self.servers.iter().for_each(|server| server.health.record().first = false);
         }
-        roster.settle(self.panic, &self.ramp.trials);
+    }
+
+    /// Works out who is passed over.
+    pub(crate) fn settle(&self) {
+        self.roster().settle(self.panic, &self.ramp.trials);
     }
 
     /// The state of a server, for people.
@@ -273,7 +277,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use plimsoll_config::model::{Address, Balance, ServerState};
+    use plimsoll_config::model::{Address, Balance};
 
     use super::*;
     use crate::balancer::{Ask, Balancer};
@@ -281,9 +285,9 @@ mod tests {
     use crate::lease::Lease;
     use crate::time::Micros;
 
-    const SECOND: u64 = 1_000;
+    pub(super) const SECOND: u64 = 1_000;
 
-    fn spec(servers: usize) -> model::Backend {
+    pub(super) fn spec(servers: usize) -> model::Backend {
         let server = |i: usize| model::Server::new(&format!("s{i}"), Address::Name(format!("s{i}"), 80));
         model::Backend {
             eject: Some(model::Eject::default()),
@@ -293,19 +297,19 @@ mod tests {
         }
     }
 
-    fn checked(servers: usize) -> model::Backend {
+    pub(super) fn checked(servers: usize) -> model::Backend {
         model::Backend { check: Some(model::Check::new(model::How::Tcp)), ..spec(servers) }
     }
 
-    fn fail(backend: &Backend, server: usize, times: u32, now: u64) {
+    pub(super) fn fail(backend: &Backend, server: usize, times: u32, now: u64) {
         (0..times).for_each(|_| backend.failed(server, "503", false, Millis(now)));
     }
 
-    fn state(backend: &Backend, server: usize) -> State {
+    pub(super) fn state(backend: &Backend, server: usize) -> State {
         backend.condition(server).state
     }
 
-    fn barred(backend: &Backend) -> Vec<usize> {
+    pub(super) fn barred(backend: &Backend) -> Vec<usize> {
         (0..backend.servers.len()).filter(|&i| backend.servers[i].live.is_barred()).collect()
     }
 
@@ -473,123 +477,6 @@ mod tests {
         assert!(more.ramp.is_active(Millis(2 * SECOND)));
     }
 
-    /// The first so many are well; the others' checks have failed.
-    fn joined(well: usize, spec: &model::Backend) -> Backend {
-        let first = model::Backend { servers: spec.servers[..well].to_vec(), ..spec.clone() };
-        let first = Backend::new(&first, None);
-        (0..well).for_each(|i| first.checked(i, Ok(()), Millis(SECOND)));
-        let all = Backend::new(spec, Some(&first));
-        assert_eq!(barred(&all).len(), spec.servers.len() - well, "at once, not at the next tick");
-        all.tick(Millis(2 * SECOND));
-        let new = well..spec.servers.len();
-        assert!(new.clone().all(|i| state(&all, i) == State::Starting && all.servers[i].live.is_barred()));
-        new.for_each(|i| all.checked(i, Err("status 500"), Millis(2 * SECOND)));
-        all
-    }
-
-    #[test]
-    fn however_many_are_new_they_get_nothing_while_anybody_is_well() {
-        let all = joined(2, &checked(8));
-        assert_eq!((barred(&all), all.panics()), ((2..8).collect(), false));
-        (0..3).for_each(|_| all.checked(0, Err("x"), Millis(3 * SECOND)));
-        assert_eq!((barred(&all), all.panics()), (vec![0, 2, 3, 4, 5, 6, 7], false), "half of two are well");
-        (0..3).for_each(|_| all.checked(1, Err("x"), Millis(3 * SECOND)));
-        assert_eq!((barred(&all), all.panics()), (vec![], true), "nobody is known to be well");
-        all.checked(7, Ok(()), Millis(4 * SECOND));
-        assert_eq!(
-            (barred(&all), all.panics()),
-            ((2..7).collect(), true),
-            "a third of those that have passed"
-        );
-        all.checked(6, Ok(()), Millis(4 * SECOND));
-        assert_eq!((barred(&all), all.panics()), ((0..6).collect(), false));
-        let never = Backend::new(&model::Backend { panic: 0, ..checked(3) }, None);
-        assert_eq!((barred(&never), never.panics()), (vec![0, 1, 2], false), "nor ever, if that is said");
-    }
-
-    #[test]
-    fn those_that_are_new_keep_nobody_from_being_ejected_and_are_nobody_that_is_left() {
-        let all = joined(2, &checked(8));
-        fail(&all, 0, 5, 3 * SECOND);
-        assert_eq!(state(&all, 0), State::Ejected);
-        fail(&all, 1, 5, 3 * SECOND);
-        assert_eq!((state(&all, 1), barred(&all).len()), (State::Up, 7));
-        let one = joined(1, &checked(3));
-        fail(&one, 0, 5, 3 * SECOND);
-        assert_eq!(state(&one, 0), State::Up, "the others have never served");
-    }
-
-    #[test]
-    fn those_that_are_new_send_nobody_to_another_level() {
-        let mut spec = checked(7);
-        spec.servers[2].priority = 1;
-        spec.servers[6].backup = true;
-        let all = Arc::new(joined(3, &spec));
-        let balancer = Balancer::new(Arc::clone(&all), &mut Dice::new(1));
-        let mut dice = Dice::new(2);
-        let mut to = |server: u32, now: u64| {
-            let ask = Ask { now: Micros(now * 1_000), key: 0, tried: &[] };
-            let pick = |_| balancer.pick(&ask, &mut dice).expect("somebody serves").index();
-            (0..1_000).map(pick).filter(|index| *index == server).count()
-        };
-        assert_eq!(to(2, 3 * SECOND), 0);
-        (0..3).for_each(|_| all.checked(0, Err("x"), Millis(3 * SECOND)));
-        let spilt = to(2, 4 * SECOND);
-        assert!(spilt.abs_diff(300) < 60, "one of two is well: 70 % stay, {spilt} did not");
-        (0..3).for_each(|_| all.checked(1, Err("x"), Millis(4 * SECOND)));
-        assert_eq!(to(2, 5 * SECOND), 1_000, "the level that serves");
-    }
-
-    #[test]
-    fn one_that_comes_back_from_maintenance_is_new_and_one_that_drained_is_not() {
-        let with = |states: [ServerState; 3], previous: Option<&Backend>| {
-            let mut spec = checked(3);
-            spec.servers.iter_mut().zip(states).for_each(|(server, state)| server.state = state);
-            Backend::new(&spec, previous)
-        };
-        let all = [ServerState::Ready; 3];
-        let ready = with(all, None);
-        (0..3).for_each(|i| ready.checked(i, Ok(()), Millis(SECOND)));
-        let out = with([ServerState::Ready, ServerState::Drain, ServerState::Maint], Some(&ready));
-        out.tick(Millis(2 * SECOND));
-        assert_eq!((barred(&out), state(&out, 2)), (vec![2], State::Up));
-        let told = |server: usize| out.servers[server].memory(Millis(2 * SECOND)).and_then(|it| it.health);
-        let check = |server: usize| told(server).map(|health| (health.check, health.has_passed));
-        assert_eq!([check(1), check(2)], [Some((Some(true), true)), Some((None, false))]);
-        let back = with(all, Some(&out));
-        assert_eq!(barred(&back), [2], "before it is in force, too");
-        back.tick(Millis(3 * SECOND));
-        assert_eq!((barred(&back), state(&back, 1), state(&back, 2)), (vec![2], State::Up, State::Starting));
-        assert_eq!((back.condition(2).since, back.awaits_check(2)), (Millis(3 * SECOND), true));
-        back.tick(Millis(4 * SECOND));
-        back.checked(2, Err("status 500"), Millis(4 * SECOND));
-        assert_eq!((barred(&back), state(&back, 2)), (vec![2], State::Down), "one result says it");
-        back.checked(2, Ok(()), Millis(5 * SECOND));
-        assert_eq!((barred(&back), state(&back, 2)), (vec![], State::Up), "one pass is enough");
-        assert!(back.ramp.is_active(Millis(14 * SECOND)), "slowly, from then on");
-        let turns: Vec<Turn> = back.turns().into_iter().map(|turn| turn.0).collect();
-        assert_eq!(turns, [Turn::Down, Turn::Up]);
-    }
-
-    #[test]
-    fn one_that_comes_back_serves_at_once_where_nobody_else_is_well_or_nothing_is_checked() {
-        let with = |spec: &model::Backend, state: ServerState, previous: Option<&Backend>| {
-            let mut spec = spec.clone();
-            spec.servers.iter_mut().for_each(|server| server.state = state);
-            let backend = Backend::new(&spec, previous);
-            backend.tick(Millis(SECOND));
-            backend
-        };
-        for (spec, expected) in [(checked(2), State::Starting), (spec(2), State::Up)] {
-            let ready = with(&spec, ServerState::Ready, None);
-            (0..2).for_each(|i| ready.checked(i, Ok(()), Millis(SECOND)));
-            let out = with(&spec, ServerState::Maint, Some(&ready));
-            assert_eq!(barred(&out), [0, 1]);
-            let back = with(&spec, ServerState::Ready, Some(&out));
-            assert_eq!((barred(&back), state(&back, 0)), (vec![], expected));
-        }
-    }
-
     #[test]
     fn a_trial_waits_for_a_check_that_passes() {
         let backend = Backend::new(&checked(3), None);
@@ -667,7 +554,7 @@ mod tests {
         for server in 0..5 {
             let known = old.servers[server].memory(Millis(4 * SECOND));
             assert_eq!(known.is_none(), server == 4, "no check of that one has ended");
-            known.into_iter().for_each(|known| new.recall(server, &known, Millis(100 * SECOND)));
+            new.recall(known.iter().map(|known| (server, known)), Millis(100 * SECOND));
         }
         let told = |backend: &Backend, now: u64| {
             let tell = |i| {

@@ -57,8 +57,13 @@ impl Server {
 }
 
 impl Backend {
-    /// Takes over what another process knew of a server.
-    pub fn recall(&self, server: usize, memory: &Memory, now: Millis) {
+    /// Takes over what another process knew of servers.
+    pub fn recall<'m>(&self, known: impl IntoIterator<Item = (usize, &'m Memory)>, now: Millis) {
+        known.into_iter().for_each(|(server, memory)| self.recall_one(server, memory, now));
+        self.settle();
+    }
+
+    fn recall_one(&self, server: usize, memory: &Memory, now: Millis) {
         let (index, server) = (server, &self.servers[server]);
         if let Some(left) = memory.refused_for {
             server.live.pass_over_until(now.0.saturating_add(left.min(REFUSED_FOR)));
@@ -117,7 +122,7 @@ mod tests {
                 health: None
             }
         );
-        new.recall(0, &memory, Millis(900_000));
+        new.recall([(0, &memory)], Millis(900_000));
         let live = &new.servers[0].live;
         assert!(live.is_refused(Millis(900_599)) && !live.is_refused(Millis(900_600)));
         assert_eq!(new.condition(0).told_since, Millis(898_500));
@@ -140,7 +145,7 @@ mod tests {
             told: Some((ServerState::Maint, u64::MAX)),
             health: None,
         };
-        new.recall(0, &nonsense, Millis(3_600_000));
+        new.recall([(0, &nonsense)], Millis(3_600_000));
         assert!(!new.servers[0].live.is_refused(Millis(3_600_000 + REFUSED_FOR)));
         assert_eq!(new.servers[0].live.latency(), None);
     }

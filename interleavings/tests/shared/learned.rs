@@ -17,7 +17,7 @@ fn adaptive(limit: u32, change: impl Fn(&mut model::Backend)) -> Arc<Backend> {
         change(spec);
     });
     let known = Memory { limit: Some(Limit { limit, least_latency: 10 * MS }), ..Memory::default() };
-    backend.recall(0, &known, Millis(NOW.millis().0 - 100)); // a moment ago, so that no probe is due
+    backend.recall([(0, &known)], Millis(NOW.millis().0 - 100)); // a moment ago, so that no probe is due
     backend
 }
 

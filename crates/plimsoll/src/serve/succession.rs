@@ -59,7 +59,7 @@ pub(super) fn take(
     snapshot: &Snapshot,
 ) -> (Vec<TcpListener>, Vec<GivenDoor>, Option<Given>) {
     let Some(mut given) = given else { return (Vec::new(), Vec::new(), None) };
-    upgrade::recall(&given.learned).iter().for_each(|learned| snapshot.recall(learned));
+    snapshot.recall(&upgrade::recall(&given.learned));
     (std::mem::take(&mut given.sockets), std::mem::take(&mut given.doors), Some(given))
 }
 
